@@ -1,0 +1,1 @@
+//! ZooKeeper's client wire protocol: records, framing, error codes.

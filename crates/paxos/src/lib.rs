@@ -1,0 +1,1 @@
+//! Multi-Paxos as a sans-IO state machine behind the replicated-log contract.

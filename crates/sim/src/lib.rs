@@ -1,0 +1,1 @@
+//! Deterministic simulator: virtual network, disks, clocks, schedules, checkers.

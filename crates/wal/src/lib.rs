@@ -1,0 +1,1 @@
+//! Segmented, checksummed durable log and snapshot store.

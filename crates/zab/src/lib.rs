@@ -1,0 +1,1 @@
+//! Zab as a sans-IO state machine behind the replicated-log contract.

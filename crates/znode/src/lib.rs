@@ -1,0 +1,1 @@
+//! The deterministic ZooKeeper state machine: tree, ACLs, sessions, streams, zxids, watch tables.

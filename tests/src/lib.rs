@@ -1,0 +1,1 @@
+//! Golden scripts, paper claims and end-to-end tests.
