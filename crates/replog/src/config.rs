@@ -129,8 +129,11 @@ impl Configuration {
             set.iter()
                 .map(|v| position(v.node))
                 .filter(|&candidate| {
-                    let weight: u64 =
-                        set.iter().filter(|v| position(v.node) >= candidate).map(|v| u64::from(v.weight)).sum();
+                    let weight: u64 = set
+                        .iter()
+                        .filter(|v| position(v.node) >= candidate)
+                        .map(|v| u64::from(v.weight))
+                        .sum();
                     weight >= self.needed(set, QuorumPhase::Replication)
                 })
                 .max()
@@ -146,7 +149,9 @@ impl Configuration {
         match (self.rule, phase) {
             (QuorumRule::Majority, _) => majority,
             (QuorumRule::Flexible { election, .. }, QuorumPhase::Election) => u64::from(election).max(1),
-            (QuorumRule::Flexible { replication, .. }, QuorumPhase::Replication) => u64::from(replication).max(1),
+            (QuorumRule::Flexible { replication, .. }, QuorumPhase::Replication) => {
+                u64::from(replication).max(1)
+            }
         }
     }
 

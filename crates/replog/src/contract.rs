@@ -46,7 +46,9 @@ pub trait ReplicatedLog: Sized + Clone + Eq + Hash + Debug {
 }
 
 /// A message between cores. Released encodings are frozen: bincode 1.3 cannot skip unknown fields.
-pub trait Message: Clone + Debug + PartialEq + Eq + Hash + Serialize + DeserializeOwned + Send + 'static {
+pub trait Message:
+    Clone + Debug + PartialEq + Eq + Hash + Serialize + DeserializeOwned + Send + 'static
+{
     /// Its name in the paper, for traces: `PROPOSAL`, `AppendEntries`, `Prepare`.
     fn kind(&self) -> &'static str;
     /// The phase whose cost it is.
@@ -248,12 +250,7 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self {
-            window_commands: 16_384,
-            window_bytes: 32 << 20,
-            frame_bytes: 256 << 10,
-            keep_entries: 20_000,
-        }
+        Self { window_commands: 16_384, window_bytes: 32 << 20, frame_bytes: 256 << 10, keep_entries: 20_000 }
     }
 }
 

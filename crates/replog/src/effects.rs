@@ -1,6 +1,8 @@
 //! What a core asks for, in order. The driver carries out all effects of a step before the next one.
 
-use crate::{Configuration, Epoch, Index, LogId, LogOp, NodeId, Phase, Refusal, Role, Span, Ticket, Time, Token};
+use crate::{
+    Configuration, Epoch, Index, LogId, LogOp, NodeId, Phase, Refusal, Role, Span, Ticket, Time, Token,
+};
 use alloc::vec::Vec;
 
 /// One thing to do.

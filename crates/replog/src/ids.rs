@@ -137,7 +137,11 @@ impl fmt::Debug for Epoch {
 impl fmt::Display for Epoch {
     /// `5`, or `5.2` when a proposer owns the round.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.proposer == 0 { write!(f, "{}", self.round) } else { write!(f, "{}.{}", self.round, self.proposer) }
+        if self.proposer == 0 {
+            write!(f, "{}", self.round)
+        } else {
+            write!(f, "{}.{}", self.round, self.proposer)
+        }
     }
 }
 

@@ -26,6 +26,8 @@
 extern crate alloc;
 
 mod config;
+#[cfg(feature = "conformance")]
+pub mod conformance;
 mod contract;
 mod effects;
 mod entry;

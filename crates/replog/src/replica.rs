@@ -10,8 +10,8 @@
 //! 6. `take_notices` → the server above.
 
 use crate::{
-    Configuration, Effect, Effects, Entry, Epoch, Frame, Index, Input, LinkState, LogId, LogOp, Missing, NodeId,
-    Outbox, Phase, Recent, Refusal, ReplicatedLog, Role, Setup, Span, Status, Ticket, Time, Token,
+    Configuration, Effect, Effects, Entry, Epoch, Frame, Index, Input, LinkState, LogId, LogOp, Missing,
+    NodeId, Outbox, Phase, Recent, Refusal, ReplicatedLog, Role, Setup, Span, Status, Ticket, Time, Token,
 };
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
