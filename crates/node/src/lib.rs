@@ -1,1 +1,25 @@
-//! The driver: one replica's protocol core, log, peers and state machine on threads and sockets.
+//! The driver: one replica's protocol core, log, peers and state machine on threads and sockets. It carries out
+//! what [`replog::Replica`] asks for and decides nothing that a protocol decides.
+//!
+//! ```text
+//!  peers ◄─ sockets ─► core thread ── writes ──► log thread ── durable(ticket) ─┐
+//!  server ─ handle ─►  (Replica)   ── batches ─► apply thread ─► Application    │
+//!                        ▲  └── reads, streams ► reader, snapshot threads        │
+//!                        └───────────────────────────────────────────────────────┘
+//! ```
+
+#![allow(dead_code)]
+
+mod application;
+mod config;
+mod counters;
+mod error;
+mod handle;
+mod mailbox;
+mod snapshots;
+
+pub use application::{Application, Barrier, FrozenState, View};
+pub use config::{NodeConfig, OnFatal, Peer, Secret};
+pub use counters::{Counters, Traffic};
+pub use error::{Fatal, StartError};
+pub use handle::NodeHandle;

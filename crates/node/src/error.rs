@@ -1,0 +1,78 @@
+//! Why a node does not start, and why it stops.
+
+use replog::{LogId, NodeId};
+use std::io;
+use std::path::PathBuf;
+
+/// Why a node does not start. Nothing was changed on disk unless a variant says so.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// Operator: the data directory belongs to another protocol, cluster or server.
+    #[error("{path}: {reason}")]
+    Identity {
+        /// Which directory.
+        path: PathBuf,
+        /// What it holds and what was expected.
+        reason: String,
+    },
+    /// Disk: the log or a snapshot could not be read or written.
+    #[error("{path}: {reason}")]
+    Storage {
+        /// Which directory.
+        path: PathBuf,
+        /// What failed.
+        reason: String,
+    },
+    /// Disk: the log begins after every snapshot that can be read. Start this node with an empty directory and
+    /// `may_vote = false`; it fetches the state from the others.
+    #[error("no readable snapshot covers {base}, where the log begins")]
+    SnapshotLost {
+        /// Base of the log.
+        base: LogId,
+    },
+    /// Operator: the address cannot be listened on.
+    #[error("cannot listen on {address}: {source}")]
+    Listen {
+        /// Which address.
+        address: String,
+        /// Why.
+        source: io::Error,
+    },
+    /// Operator: the configuration contradicts itself.
+    #[error("configuration: {0}")]
+    Config(String),
+    /// System: a thread or the runtime could not be made.
+    #[error("cannot start a thread: {0}")]
+    Thread(#[from] io::Error),
+}
+
+/// Why a running node stops.
+#[derive(Debug, thiserror::Error)]
+pub enum Fatal {
+    /// Disk: an append or an fsync failed, or the disk is full. What the page cache holds can no longer be trusted.
+    #[error("{node}: the log cannot be written: {reason}")]
+    Log {
+        /// This node.
+        node: NodeId,
+        /// What failed.
+        reason: String,
+    },
+    /// Disk, or a snapshot that verified but does not decode: the state at `at` cannot be installed.
+    #[error("{node}: snapshot {at} cannot be installed: {reason}")]
+    Install {
+        /// This node.
+        node: NodeId,
+        /// Which snapshot.
+        at: LogId,
+        /// What failed.
+        reason: String,
+    },
+    /// Bug: a thread panicked.
+    #[error("{node}: the {thread} thread panicked")]
+    Panicked {
+        /// This node.
+        node: NodeId,
+        /// Which thread.
+        thread: &'static str,
+    },
+}
