@@ -1,0 +1,122 @@
+//! invariant: what must hold after every step, with its source. The simulator calls [`check`] each time.
+//!
+//! Cluster-wide properties (one leader per term, log matching, state machine safety) need more than one replica and
+//! are checked by the simulator and the conformance suite; here is what one replica can see of them.
+
+use crate::state::{Raft, Standing};
+use alloc::format;
+use alloc::string::String;
+use replog::{Index, Violation};
+
+/// The first invariant found broken.
+pub(crate) fn check(raft: &Raft) -> Result<(), Violation> {
+    check_log(raft)?;
+    check_writes(raft)?;
+    check_standing(raft)?;
+    check_leader(raft)
+}
+
+fn require(holds: bool, rule: &'static str, detail: impl FnOnce() -> String) -> Result<(), Violation> {
+    if holds { Ok(()) } else { Err(Violation { rule, detail: detail() }) }
+}
+
+fn check_log(raft: &Raft) -> Result<(), Violation> {
+    let (base, last) = (raft.log.base(), raft.log.last());
+    let runs = raft.log.runs();
+    let ascending = runs.iter().zip(runs.iter().skip(1)).all(|(a, b)| a.epoch < b.epoch && a.from < b.from);
+    require(ascending, "terms never decrease along a log (raft §5.3)", || format!("{runs:?}"))?;
+    require(last.epoch <= raft.term(), "no entry of a later term than the own (raft §5.1)", || {
+        format!("last {last}, term {}", raft.term())
+    })?;
+    require(
+        base.index <= raft.snapshot.index
+            && raft.snapshot.index <= raft.committed
+            && raft.told <= raft.committed
+            && raft.committed <= last.index,
+        "base ≤ snapshot ≤ committed ≤ last (raft §5.3, §7)",
+        || format!("base {base}, snapshot {}, committed {}, last {last}", raft.snapshot, raft.committed),
+    )?;
+    let first_unsettled = raft.configs.get(1);
+    require(
+        raft.configs.first().is_some_and(|c| c.from <= raft.committed || c.from == Index::ZERO)
+            && first_unsettled.is_none_or(|c| c.from <= last.index),
+        "the configuration in force is the latest in the log (raft §6)",
+        || format!("{:?}", raft.configs),
+    )
+}
+
+fn check_writes(raft: &Raft) -> Result<(), Violation> {
+    let pending = raft.writes.pending();
+    let ascending =
+        pending.iter().zip(pending.iter().skip(1)).all(|(a, b)| a.ticket < b.ticket && a.upto <= b.upto);
+    let last = raft.log.last().index;
+    require(
+        ascending && raft.writes.durable_index() <= last && pending.back().is_none_or(|p| p.upto <= last),
+        "what is called durable is in the log (protocol-traps 2.21)",
+        || format!("durable {}, pending {pending:?}, last {last}", raft.writes.durable_index()),
+    )?;
+    let covered = pending.back().map_or(raft.writes.durable_index(), |p| p.upto);
+    require(covered == last, "every entry is written or under way", || format!("{covered} of {last}"))?;
+    require(
+        raft.writes.is_idle() && raft.outgoing.is_empty() && raft.install.is_none(),
+        "a step leaves nothing behind",
+        || format!("{:?} {:?}", raft.outgoing, raft.install),
+    )
+}
+
+fn check_standing(raft: &Raft) -> Result<(), Violation> {
+    let standing = raft.standing;
+    require((standing == Standing::Leading) == raft.lead.is_some(), "only a leader has followers", || {
+        format!("{standing:?}")
+    })?;
+    let votes_for_self = raft.hard.voted_for == Some(raft.id);
+    require(
+        !matches!(standing, Standing::Running | Standing::Leading) || votes_for_self,
+        "candidates and leaders voted for themselves (raft §5.2)",
+        || format!("{standing:?}, voted for {:?}", raft.hard.voted_for),
+    )?;
+    let verified = raft.following.verified;
+    require(
+        verified <= raft.log.last().index,
+        "what equals the leader's log is in the log (raft §5.3)",
+        || format!("verified {verified}, last {}", raft.log.last()),
+    )?;
+    require(
+        standing == Standing::Following || raft.following.forwards.is_empty(),
+        "nothing is asked of a leader that is not followed",
+        || format!("{standing:?}"),
+    )
+}
+
+fn check_leader(raft: &Raft) -> Result<(), Violation> {
+    let Some(lead) = &raft.lead else { return Ok(()) };
+    let last = raft.log.last();
+    require(
+        raft.writes.is_term_durable(),
+        "nobody leads in a term that its disk may forget (contract schedule 1)",
+        || format!("term {}", raft.term()),
+    )?;
+    require(
+        raft.log.term_at(lead.term_start) == Some(raft.term()) || lead.term_start <= raft.log.base().index,
+        "a reign begins with an entry of its own (raft §8)",
+        || format!("start {}", lead.term_start),
+    )?;
+    for peer in &lead.peers {
+        require(
+            peer.matched <= last.index && peer.matched < peer.next,
+            "matchIndex < nextIndex (raft fig. 2)",
+            || format!("{peer:?}, last {last}"),
+        )?;
+        require(
+            peer.streaming.is_none_or(|at| at.index >= raft.log.base().index),
+            "log kept for a stream (raft §7)",
+            || format!("{peer:?}, base {}", raft.log.base()),
+        )?;
+    }
+    let rounds = lead.reads.iter().zip(lead.reads.iter().skip(1));
+    require(
+        rounds.clone().all(|(a, b)| a.round <= b.round && a.at <= b.at),
+        "barriers are confirmed in order (raft-thesis §6.4)",
+        || format!("{:?}", lead.reads),
+    )
+}
