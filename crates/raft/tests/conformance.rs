@@ -1,0 +1,3 @@
+//! The suite that every backend passes, run against Raft.
+
+replog::conformance_suite!(raft::Raft);
