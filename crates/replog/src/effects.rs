@@ -20,6 +20,9 @@ pub enum Effect<M> {
     ///
     /// A message never states how many entries ride with it: the driver may cut the attachment at a frame's size
     /// and says so by [`crate::Input::Unsent`].
+    ///
+    /// A message with an attachment *to oneself* is a recall: it comes back as an input with the entries, from memory
+    /// or from the log, whatever `after` says. That is how a Paxos proposer gets at the bodies of what it accepted.
     Send {
         /// Receiver.
         to: NodeId,

@@ -113,6 +113,7 @@ pub enum Notice {
 /// A core with everything around it that is not IO.
 #[derive(Clone, Debug)]
 pub struct Replica<P: ReplicatedLog> {
+    id: NodeId,
     core: P,
     outbox: Outbox<P::Message>,
     recent: Recent,
@@ -142,11 +143,13 @@ impl<P: ReplicatedLog> Replica<P> {
 
     /// Opens the core on what is durable. The state machine holds the state at `setup.snapshot`.
     pub fn open(setup: Setup<P::Options>, frame_bytes: u64, now: Time) -> Self {
+        let id = setup.id;
         let taken = setup.snapshot.index;
         let durable_index = setup.entries.last().map_or(setup.base.index, |e| e.id.index);
         let mut effects = Effects::new();
         let core = P::open(setup, now, &mut effects);
         let mut replica = Self {
+            id,
             core,
             outbox: Outbox::new(Self::OUTBOX_BYTES),
             recent: Recent::new(Self::KEEP_BYTES),
@@ -196,7 +199,11 @@ impl<P: ReplicatedLog> Replica<P> {
         match found {
             Ok(entries) => {
                 let next = entries.last().map_or(span.from, |e| e.id.index.next());
-                self.outbox.fill(to, key, Some(Frame { message, entries }));
+                if to == self.id {
+                    self.inputs.push(Input::Message { from: to, message, entries });
+                } else {
+                    self.outbox.fill(to, key, Some(Frame { message, entries }));
+                }
                 if next <= span.to {
                     self.inputs.push(Input::Unsent { to, from: next });
                 }
@@ -362,12 +369,18 @@ impl<P: ReplicatedLog> Replica<P> {
             Some(span) => {
                 let entries = self.recent.span(span, self.frame_bytes);
                 if entries.is_empty() {
-                    if let Some(key) = self.outbox.reserve(to, after) {
+                    // A recall needs no place in a lane: it goes to nobody.
+                    let key = if to == self.id { Some(0) } else { self.outbox.reserve(to, after) };
+                    if let Some(key) = key {
                         self.reads.push(ReadRequest { to, message, span, key });
                     }
                 } else {
                     let next = entries.last().map_or(span.from, |e| e.id.index.next());
-                    self.outbox.push(to, message, entries, after);
+                    if to == self.id {
+                        self.inputs.push(Input::Message { from: to, message, entries });
+                    } else {
+                        self.outbox.push(to, message, entries, after);
+                    }
                     if next <= span.to {
                         self.inputs.push(Input::Unsent { to, from: next });
                     }
