@@ -1,0 +1,3 @@
+//! The suite that every backend passes, run against Multi-Paxos.
+
+replog::conformance_suite!(paxos::Paxos);
