@@ -1,0 +1,165 @@
+//! Snapshots and damage: what is purged, what a learner installs, what it fetches again.
+//!
+//! ```text
+//!  leader: SNAP(at) + stream on its own connection ──► learner: SnapshotReceived
+//!                                                      Persist{ Truncate?, Purge{at} } ; Install{at, after}
+//!          CATCHUP above at … NEWLEADER …   ◄────────  ACK(at)
+//! ```
+//!
+//! Rules:
+//! * a received snapshot is installed only from the present leader, in its present epoch, and never behind what was
+//!   applied (contract schedule 3);
+//! * the log is cut only where it disagrees with the snapshot; what lies above an agreeing position stays, it may
+//!   have been acknowledged (contract schedule 4);
+//! * nothing that a transfer under way still needs is purged (contract schedule 15).
+
+use crate::message::Message;
+use crate::state::{FollowerStage, LearnerStage, State};
+use crate::{Out, Zab, history, membership};
+use alloc::vec::Vec;
+use replog::{ConfigurationAt, Entry, Epoch, Index, LogId, LogOp, NodeId, Span};
+
+impl Zab {
+    /// The state at `at` is durable.
+    pub(crate) fn on_snapshot_taken(&mut self, at: LogId) {
+        if at.index <= self.snapshot.index || at.index > self.committed {
+            return;
+        }
+        self.snapshot = at;
+        let sent = self.transfers.values().map(|id| id.index).min().unwrap_or(at.index);
+        let keep = Index(at.index.0.saturating_sub(self.options.limits.keep_entries)).min(sent);
+        if let Some(upto) = self.log.id_at(keep).filter(|id| id.index > self.log.base().index) {
+            self.purge(upto);
+        }
+    }
+
+    fn purge(&mut self, upto: LogId) {
+        self.log.purge(upto);
+        self.damaged = self.damaged.iter().filter_map(|s| history::above(*s, upto.index)).collect();
+        self.durable_index = self.durable_index.max(upto.index.min(self.log.last().index));
+        self.work.ops.push(LogOp::Purge { upto });
+    }
+
+    /// A whole snapshot came.
+    pub(crate) fn on_snapshot_received(
+        &mut self,
+        from: NodeId,
+        epoch: Epoch,
+        at: LogId,
+        configurations: &[ConfigurationAt],
+        out: &mut Out,
+    ) {
+        let readable = self.readable();
+        let State::Following(f) = &mut self.state else {
+            return Self::ignore(from, "snapshot, but not following", out);
+        };
+        // 1. n1 streams 100 in epoch 1. 2. n2 leads epoch 2, this replica applies up to 150. 3. The old stream ends:
+        //    installing it would take the state back (contract schedule 3).
+        if from != f.leader || epoch != f.epoch || f.stage < FollowerStage::Promised {
+            return Self::ignore(from, "snapshot of another session", out);
+        }
+        f.heard = self.now;
+        f.ack_due = true;
+        if at.index <= readable {
+            return Self::ignore(from, "snapshot behind the applied state", out);
+        }
+        f.stage = f.stage.max(FollowerStage::Receiving);
+        let agrees = self.log.contains(at);
+        if !agrees && self.log.last().index > self.committed {
+            self.truncate(self.committed);
+        }
+        self.purge(at);
+        if !agrees {
+            self.durable_index = self.durable_index.min(at.index);
+        }
+        self.committed = self.committed.max(at.index);
+        self.snapshot = at;
+        self.work.install = Some(at);
+        if !configurations.is_empty() {
+            self.configuration = membership::latest(configurations, &[]);
+        }
+        self.follow_bound();
+    }
+
+    /// A transfer ended.
+    pub(crate) fn on_snapshot_sent(&mut self, to: NodeId, at: LogId, whole: bool, out: &mut Out) {
+        if self.transfers.get(&to) == Some(&at) {
+            self.transfers.remove(&to);
+        }
+        let State::Leading(l) = &self.state else { return };
+        let waits = l.learners.get(&to).is_some_and(|x| x.snapshot == Some(at));
+        if waits && !whole {
+            self.start_snapshot(to, out);
+        }
+    }
+
+    /// Positions that cannot be read any more.
+    pub(crate) fn on_damaged(&mut self, span: Span) {
+        let above = history::above(span, self.snapshot.index.min(self.told));
+        if let Some(span) = above.and_then(|s| Span::new(s.from, s.to.min(self.log.last().index))) {
+            self.damaged.push(span);
+        }
+    }
+
+    /// Asks the leader for damaged entries.
+    pub(crate) fn refetch(&mut self) {
+        let (now, again) = (self.now, self.now + self.options.timing.election_timeout);
+        let State::Following(f) = &mut self.state else { return };
+        let Some(&span) = self.damaged.first() else { return };
+        if f.stage < FollowerStage::Synced {
+            f.refetch_at = f.refetch_at.max(now + self.options.timing.heartbeat);
+        } else if f.refetch_at <= now {
+            f.refetch_at = again;
+            self.work.send(f.leader, Message::Fetch { epoch: f.epoch, span });
+        }
+    }
+
+    /// FETCH.
+    pub(crate) fn on_fetch(&mut self, from: NodeId, epoch: Epoch, span: Span, out: &mut Out) {
+        let (base, last) = (self.log.base().index, self.log.last().index);
+        let State::Leading(l) = &self.state else { return Self::ignore(from, "fetch, but not leading", out) };
+        let known =
+            l.epoch == epoch && l.learners.get(&from).is_some_and(|x| x.stage == LearnerStage::Synced);
+        if !known {
+            return Self::ignore(from, "fetch of another session", out);
+        }
+        if span.from <= base {
+            return self.start_snapshot(from, out);
+        }
+        if let Some(span) = Span::new(span.from, span.to.min(last)) {
+            self.work.send_with(from, Message::Refill { epoch }, Some(span));
+        }
+    }
+
+    /// REFILL: writes the entries at the places whose ids they have. The damage is gone once they are durable.
+    pub(crate) fn on_refill(&mut self, from: NodeId, epoch: Epoch, entries: Vec<Entry>, out: &mut Out) {
+        let State::Following(f) = &mut self.state else {
+            return Self::ignore(from, "refill, but not following", out);
+        };
+        let fits = history::is_contiguous(&entries, epoch) && entries.iter().all(|e| self.log.contains(e.id));
+        let ends = entries.first().zip(entries.last());
+        let span = ends.and_then(|(a, b)| Span::new(a.id.index, b.id.index));
+        let Some(span) = span.filter(|_| fits && from == f.leader && epoch == f.epoch) else {
+            return Self::ignore(from, "refill that does not fit", out);
+        };
+        f.heard = self.now;
+        f.refetch_at = self.now;
+        self.work.ops.push(LogOp::Write(entries));
+        let ticket = self.written();
+        self.refills.push_back((ticket, span));
+    }
+
+    /// Refilled entries became durable.
+    pub(crate) fn settle_refills(&mut self) {
+        while self.refills.front().is_some_and(|(ticket, _)| *ticket <= self.durable)
+            && let Some((_, good)) = self.refills.pop_front()
+        {
+            let rest = |s: &Span| {
+                let below = Span::new(s.from, s.to.min(good.from.prev()));
+                let above = Span::new(s.from.max(good.to.next()), s.to);
+                below.into_iter().chain(above)
+            };
+            self.damaged = self.damaged.iter().flat_map(rest).collect();
+        }
+    }
+}
