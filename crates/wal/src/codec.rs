@@ -129,7 +129,6 @@ pub(crate) fn configuration(from: &mut Input<'_>) -> Option<Configuration> {
 }
 
 /// Configurations with their first indexes.
-#[cfg_attr(not(test), expect(dead_code, reason = "for snapshot headers"))]
 pub(crate) fn put_configurations(into: &mut Vec<u8>, all: &[ConfigurationAt]) {
     into.put_u32(count(all.len()));
     for c in all {
@@ -139,7 +138,6 @@ pub(crate) fn put_configurations(into: &mut Vec<u8>, all: &[ConfigurationAt]) {
 }
 
 /// Inverse of [`put_configurations`].
-#[cfg_attr(not(test), expect(dead_code, reason = "for snapshot headers"))]
 pub(crate) fn configurations(from: &mut Input<'_>) -> Option<Vec<ConfigurationAt>> {
     from.many(|i| Some(ConfigurationAt { from: Index(i.u64()?), configuration: configuration(i)? }))
 }

@@ -35,6 +35,9 @@ mod reader;
 mod recovery;
 mod reserve;
 mod segment;
+mod snapshot;
+mod snapshot_format;
+mod snapshot_writer;
 
 pub use disk::{Disk, DiskFile};
 pub use error::WalError;
@@ -43,3 +46,6 @@ pub use identity::Identity;
 pub use log::{Counters, Wal, WalOptions};
 pub use mem_disk::{Crash, MemDisk, MemFile, MemLock};
 pub use reader::WalReader;
+pub use snapshot::{RawReader, SnapshotInfo, SnapshotOptions, SnapshotStore};
+pub use snapshot_format::{Meta, SnapshotReader};
+pub use snapshot_writer::{SnapshotWriter, StagedWriter};

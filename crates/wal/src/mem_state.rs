@@ -243,6 +243,8 @@ impl State {
                 }
             }
         }
+        // What survived is on the platter now.
+        self.durable_names.clone_from(&self.names);
     }
 
     /// Power fails; sectors survive one by one, names as a prefix.

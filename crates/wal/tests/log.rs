@@ -1,6 +1,6 @@
 //! What the log promises while nothing goes wrong, and that it refuses what is not its own.
 
-#![allow(clippy::indexing_slicing, reason = "a test that panics has failed")]
+#![allow(clippy::indexing_slicing, clippy::unwrap_used, reason = "a test that panics has failed")]
 
 mod common;
 

@@ -1,5 +1,10 @@
 //! Shared by the tests of the log: short words for entries, a disk's directory, and what a log must hold.
-#![allow(clippy::indexing_slicing, unreachable_pub, reason = "a test that panics has failed")]
+#![allow(
+    clippy::indexing_slicing,
+    clippy::unwrap_used,
+    unreachable_pub,
+    reason = "a test that panics has failed"
+)]
 #![allow(dead_code, reason = "each test file uses some of it")]
 
 use bytes::Bytes;
