@@ -10,6 +10,8 @@ use alloc::vec::Vec;
 pub struct Recent {
     /// Index of `slots[0]`.
     first: Index,
+    /// Everything at or below it was forgotten.
+    floor: Index,
     slots: VecDeque<Option<Entry>>,
     bytes: u64,
     keep_bytes: u64,
@@ -19,7 +21,7 @@ impl Recent {
     /// Keeps at most `keep_bytes` of entries that could be forgotten.
     #[must_use]
     pub fn new(keep_bytes: u64) -> Self {
-        Self { first: Index(1), slots: VecDeque::new(), bytes: 0, keep_bytes }
+        Self { first: Index(1), floor: Index::ZERO, slots: VecDeque::new(), bytes: 0, keep_bytes }
     }
 
     /// Follows a write of the core.
@@ -36,6 +38,7 @@ impl Recent {
                 while self.first <= upto.index && !self.slots.is_empty() {
                     self.pop_front();
                 }
+                self.floor = self.floor.max(upto.index);
             }
         }
     }
@@ -92,7 +95,16 @@ impl Recent {
         if self.slots.is_empty() {
             self.first = index;
         }
-        // Below the window: a Paxos re-write of something already forgotten. It is on disk, that is enough.
+        // A re-write of something already forgotten (a repair): it is on disk, that is enough.
+        if index <= self.floor {
+            return;
+        }
+        // Paxos, after a restart: slot 50 is accepted first, then 41-49 are fetched. They are not committed, so they
+        // must be in memory: the log thread may not have them yet when they are wanted.
+        while index < self.first {
+            self.slots.push_front(None);
+            self.first = self.first.prev();
+        }
         let Some(offset) = self.offset(index) else { return };
         while self.slots.len() <= offset {
             self.slots.push_back(None);
@@ -109,6 +121,7 @@ impl Recent {
         if let Some(Some(old)) = self.slots.pop_front() {
             self.bytes -= u64::from(old.bytes());
         }
+        self.floor = self.floor.max(self.first);
         self.first = self.first.next();
     }
 
@@ -156,6 +169,20 @@ mod tests {
         assert_eq!(indexes(&r, 4, 4), [4]);
         r.follow(&LogOp::Write(vec![entry(3)]));
         assert_eq!(indexes(&r, 1, 4), [1, 2, 3, 4]);
+    }
+
+    #[test]
+    fn an_earlier_slot_may_come_later_but_not_come_back() {
+        let mut r = Recent::new(0);
+        r.follow(&LogOp::Write(vec![entry(5)]));
+        r.follow(&LogOp::Write(vec![entry(3)]));
+        assert_eq!(indexes(&r, 3, 5), [3]);
+        r.follow(&LogOp::Write(vec![entry(4)]));
+        assert_eq!(indexes(&r, 3, 5), [3, 4, 5]);
+        r.evict(Index(4));
+        r.follow(&LogOp::Write(vec![entry(4)]));
+        assert!(r.entry(Index(4)).is_none());
+        assert_eq!(indexes(&r, 5, 5), [5]);
     }
 
     #[test]
