@@ -21,6 +21,9 @@ use replog::{
 };
 
 impl Paxos {
+    /// No-ops and configurations that may lie beyond two windows.
+    const OPEN_NOOPS: u64 = 1024;
+
     /// How many more commands the leader takes.
     pub(crate) fn room(&self) -> Room {
         let Some(leading) = self.leading.as_ref().filter(|l| l.transfer.is_none()) else {
@@ -98,7 +101,8 @@ impl Paxos {
         let Some(leading) = &mut self.leading else { return };
         leading.ballot = ballot;
         let Some(mut entry) = leading.waiting.pop_front() else { return };
-        entry.id.index = leading.last.next();
+        // The reign may have changed while the command waited: a value is named by who proposes it, and where.
+        entry.id = LogId::new(self.reign, leading.last.next());
         entry.ballot = ballot;
         self.propose_entries(vec![entry]);
     }
@@ -171,9 +175,13 @@ impl Paxos {
             return run.ballot < entry.ballot || self.slots.is_damaged(index);
         }
         let limits = &self.options.limits;
-        let near = index.0 - self.slots.committed().0 <= u64::from(limits.window_commands);
-        let fits = self.slots.bytes() < limits.window_bytes;
-        (near && fits) || !matches!(entry.body, Body::Command(_))
+        let ahead = index.0 - self.slots.committed().0;
+        let window = u64::from(limits.window_commands);
+        match entry.body {
+            Body::Command(_) => ahead <= window && self.slots.bytes() < limits.window_bytes,
+            // There is one for each reign that chose nothing, and for each hole.
+            Body::Noop | Body::Config(..) => ahead <= 2 * window + Self::OPEN_NOOPS,
+        }
     }
 
     /// Notes a commit bound of the present leader.
@@ -194,8 +202,8 @@ impl Paxos {
         }
     }
 
-    pub(crate) fn on_accepted(&mut self, from: NodeId, word: (Epoch, Index, bool), more: Vec<Span>) {
-        let (ballot, upto, counts) = word;
+    pub(crate) fn on_accepted(&mut self, from: NodeId, word: (Epoch, Index, Index, bool), more: Vec<Span>) {
+        let (ballot, upto, committed, counts) = word;
         let now = self.now;
         let Some(leading) = self.leading.as_mut().filter(|l| l.ballot == ballot) else {
             self.ignore(from, "accepted in another ballot");
@@ -205,6 +213,7 @@ impl Paxos {
         if let Some(peer) = self.peer_mut(from) {
             peer.heard = Some(now);
             peer.counts = counts;
+            peer.committed = peer.committed.max(committed);
             if upto >= peer.upto {
                 peer.upto = upto;
                 peer.more = more;
@@ -226,19 +235,31 @@ impl Paxos {
         self.leader_has_quorum = quorum;
         if quorum {
             self.on_contact();
-            if self.options.lease {
-                self.lease_guard = self.lease_guard.max(self.now + self.options.timing.election_timeout);
-            }
+        }
+        if self.options.lease {
+            // Whatever this leader makes of the answer, it may count it towards a lease.
+            self.lease_guard = self.lease_guard.max(self.now + self.options.timing.election_timeout);
         }
         self.hear_bound(committed);
         let arrived = self.slots.end_where(|r| r.ballot == ballot);
-        self.send(from, Message::Alive { ballot, round, arrived, counts: self.counts() });
+        self.send(
+            from,
+            Message::Alive {
+                ballot,
+                round,
+                arrived,
+                committed: self.slots.committed(),
+                counts: self.counts(),
+            },
+        );
         if arrived > acked && self.configuration.is_voter(self.id) {
             self.out.accepted = Some(from);
         }
     }
 
-    pub(crate) fn on_alive(&mut self, from: NodeId, ballot: Epoch, round: u64, arrived: Index, counts: bool) {
+    pub(crate) fn on_alive(&mut self, from: NodeId, ids: (Epoch, u64), said: (Index, Index, bool)) {
+        let (ballot, round) = ids;
+        let (arrived, committed, counts) = said;
         let (now, reign, me) = (self.now, self.reign, self.id.0);
         if self.leading.is_none() || ballot < reign || ballot.proposer != me {
             self.ignore(from, "answer to an old heartbeat");
@@ -247,6 +268,7 @@ impl Paxos {
         let Some(peer) = self.peer_mut(from) else { return };
         peer.heard = Some(now);
         peer.counts = counts;
+        peer.committed = peer.committed.max(committed);
         peer.round = peer.round.max(round);
         let (at_round, sent) = peer.next_at_beat;
         if at_round == round && peer.votes && arrived.next() < sent {
@@ -289,6 +311,10 @@ impl Paxos {
         if caught_up && !transfer.sent && self.slots.committed() == last {
             transfer.sent = true;
             self.send(to, Message::Lead { ballot });
+            if self.options.lease {
+                // Its heartbeats would extend the very leases that the successor must wait for.
+                self.step_down();
+            }
         }
     }
 
@@ -322,6 +348,12 @@ impl Paxos {
             leading.progress = now;
         }
         self.cede_if_useless();
+        if self.leading.is_some() && !self.slots.damaged().is_empty() {
+            let able = self.peers.iter().filter(|p| p.connected).max_by_key(|p| p.committed);
+            if let Some(node) = able.map(|p| p.node) {
+                self.fetch(node);
+            }
+        }
     }
 
     /// What a leader does at the end of each step: counts, commits, sends.
@@ -364,6 +396,7 @@ impl Paxos {
         let eager = self.options.eager_commit;
         let Self { leading: Some(leading), peers, out, .. } = self else { return };
         let ballot = leading.ballot;
+        let window = u64::from(self.options.limits.window_commands);
         let step_first = first_of_step(leading);
         for peer in peers.iter_mut().filter(|p| p.connected) {
             if !peer.votes {
@@ -382,6 +415,10 @@ impl Paxos {
             } else if eager && peer.bound < committed {
                 peer.bound = committed;
                 out.sends.push((peer.node, Message::Decide { ballot, reign, committed }, None, Gate::Open));
+            }
+            // It would refuse them all: they lie beyond its window. First it fetches what is chosen.
+            if peer.committed.0 + window < committed.0 {
+                continue;
             }
             // New entries are cut into frames by their counted bytes; a backlog goes as one span, cut by the driver.
             let backlog = step_first.is_none_or(|first| peer.next < first);

@@ -49,6 +49,11 @@ impl Discovery {
         self.promises.iter().any(|p| p.node == node)
     }
 
+    /// The chosen prefix of who promised.
+    pub(crate) fn prefix_of(&self, node: NodeId) -> Option<Index> {
+        self.promises.iter().find(|p| p.node == node).map(|p| p.committed)
+    }
+
     /// Whether no body above `committed` was gathered and nobody holds one.
     pub(crate) fn found_nothing(&self, committed: Index) -> bool {
         self.promises.iter().all(|p| p.held.iter().all(|r| r.to <= committed))

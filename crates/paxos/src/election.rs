@@ -101,7 +101,12 @@ impl Paxos {
         if !connected && awaited {
             self.fail_pending_reads();
             self.hurry();
-        } else if connected && self.leader.is_none() && self.discovery.is_none() && self.asking.is_none() {
+        } else if connected
+            && self.options.pre_prepare
+            && self.leader.is_none()
+            && self.discovery.is_none()
+            && self.asking.is_none()
+        {
             self.hurry();
         }
         if self.fetching.as_ref().is_some_and(|f| f.from_node == node) && !connected {
@@ -245,9 +250,7 @@ impl Paxos {
             self.ignore(from, "old rejection");
             return;
         }
-        if leads {
-            self.step_down();
-        }
+        self.step_down();
         self.back_off();
     }
 

@@ -167,7 +167,7 @@ impl Paxos {
             discovery: None,
             leading: None,
             fetching: None,
-            reads: read::Reads::default(),
+            reads: read::Reads::new(setup.seed),
             out: state::Out::default(),
             configuration,
             options: setup.options,
@@ -219,15 +219,15 @@ impl Paxos {
             Message::Accept { ballot, reign, committed, .. } => {
                 self.on_accept(from, (ballot, reign, committed), entries);
             }
-            Message::Accepted { ballot, upto, more, counts, .. } => {
-                self.on_accepted(from, (ballot, upto, counts), more);
+            Message::Accepted { ballot, upto, more, committed, counts } => {
+                self.on_accepted(from, (ballot, upto, committed, counts), more);
             }
             Message::Decide { ballot, reign, committed } => self.on_decide(from, ballot, reign, committed),
             Message::Heartbeat { ballot, reign, committed, quorum, round, acked } => {
                 self.on_heartbeat(from, (ballot, reign, round), (committed, quorum, acked));
             }
-            Message::Alive { ballot, round, arrived, counts } => {
-                self.on_alive(from, ballot, round, arrived, counts);
+            Message::Alive { ballot, round, arrived, committed, counts } => {
+                self.on_alive(from, (ballot, round), (arrived, committed, counts));
             }
             Message::Fetch { promised, from: first, held } => self.on_fetch(from, promised, first, &held),
             Message::Chosen { promised, committed, ids, .. } => {
@@ -248,11 +248,9 @@ impl Paxos {
         }
         let committed = self.slots.committed();
         if self.leading.is_some() {
-            if let Some(peer) = self.peer_mut(to) {
-                // An acceptor's chosen slots are its own to fetch; a learner is pushed on from where it was cut.
-                if from > committed || !peer.votes {
-                    peer.next = peer.next.min(from);
-                }
+            // Chosen slots are the receiver's to fetch: it hears the bound and knows what it lacks.
+            if let Some(peer) = self.peer_mut(to).filter(|p| p.votes && from > committed) {
+                peer.next = peer.next.min(from);
             }
         } else if from > committed {
             self.on_promise_cut(to, from);

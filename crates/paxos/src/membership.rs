@@ -14,8 +14,9 @@
 //! ```
 
 use crate::Paxos;
+use crate::state::LateEffect;
 use alloc::vec::Vec;
-use replog::{Configuration, Index, LogId, NodeId, QuorumPhase, Refusal, Span, Time, Token};
+use replog::{Configuration, ConfigurationAt, Index, LogId, NodeId, QuorumPhase, Refusal, Span, Time, Token};
 
 /// What is known of another member.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -32,6 +33,8 @@ pub(crate) struct Peer {
     pub(crate) upto: Index,
     /// …and these.
     pub(crate) more: Vec<Span>,
+    /// Its chosen prefix, as far as it said.
+    pub(crate) committed: Index,
     /// Next slot to send: an acceptor gets proposals, a learner gets what is chosen.
     pub(crate) next: Index,
     /// `next` when the last heartbeat left: what had been sent before it must have arrived with its answer.
@@ -55,6 +58,7 @@ impl Peer {
             heard: None,
             upto: Index::ZERO,
             more: Vec::new(),
+            committed: Index::ZERO,
             next: Index(1),
             next_at_beat: (0, Index::ZERO),
             round: 0,
@@ -105,8 +109,9 @@ impl Paxos {
         self.peers.iter().filter(|p| p.votes).map(|p| p.node).collect()
     }
 
-    /// Adopts the configurations of a snapshot.
-    pub(crate) fn adopt(&mut self, configuration: Configuration) {
+    /// Adopts the configuration that a snapshot brought.
+    pub(crate) fn adopt(&mut self, adopted: ConfigurationAt) {
+        let ConfigurationAt { from: at, configuration } = adopted;
         if configuration == self.configuration {
             return;
         }
@@ -116,6 +121,7 @@ impl Paxos {
                 peer.connected = old.connected;
             }
         }
+        self.out.effects.push(LateEffect::Configured { at, configuration: configuration.clone() });
         self.configuration = configuration;
         self.peers = peers;
     }

@@ -124,6 +124,8 @@ pub enum Message {
         round: u64,
         /// Every slot up to here has *arrived* (perhaps not yet durable: counts for nothing but re-sending).
         arrived: Index,
+        /// The acceptor's chosen prefix.
+        committed: Index,
         /// False: as in [`Message::Accepted`].
         counts: bool,
     },

@@ -80,7 +80,7 @@ impl Paxos {
         self.out.install = Some(at);
         self.fetching = None;
         if let Some(last) = configurations.into_iter().next_back() {
-            self.adopt(last.configuration);
+            self.adopt(last);
         }
         self.on_prefix_moved();
         if self.discovery.is_some() {

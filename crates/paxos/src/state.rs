@@ -149,6 +149,7 @@ pub(crate) enum LateEffect {
     Refused { token: Token, why: replog::Refusal },
     SendSnapshot { to: NodeId, at: LogId },
     Ignored { from: NodeId, why: &'static str },
+    Configured { at: Index, configuration: Configuration },
 }
 
 impl Paxos {
@@ -261,6 +262,9 @@ impl Paxos {
                 LateEffect::Refused { token, why } => Effect::Refused { token, why },
                 LateEffect::SendSnapshot { to, at } => Effect::SendSnapshot { to, at },
                 LateEffect::Ignored { from, why } => Effect::Ignored { from, why },
+                LateEffect::Configured { at, configuration } => {
+                    Effect::Configured { at, configuration, settled: true }
+                }
             });
         }
         let view = (self.role, self.phase, self.reign_shown(), self.leader);

@@ -38,6 +38,8 @@ impl Paxos {
             self.propose_classic(discovery.ballot);
             return;
         }
+        // Classic mode: somebody else led in between. A new reign begins; barriers of the old one do not carry over.
+        self.fail_leader_reads();
         let waiting = self.leading.take().map_or_else(VecDeque::new, |l| l.waiting);
         let ballot = discovery.ballot;
         let first = Index(committed.0 + values.len() as u64 + 1);
@@ -62,8 +64,9 @@ impl Paxos {
         });
         for peer in &mut self.peers {
             peer.reset(committed.next());
-            if discovery.has(peer.node) {
+            if let Some(prefix) = discovery.prefix_of(peer.node) {
                 peer.heard = Some(self.now);
+                peer.committed = peer.committed.max(prefix);
             }
         }
         self.become_leader(ballot);
