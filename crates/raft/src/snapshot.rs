@@ -54,7 +54,9 @@ impl Raft {
         configurations: Vec<ConfigurationAt>,
         out: &mut Effects<Message>,
     ) {
-        if self.standing == Standing::Leading || at.index <= self.told || self.install.is_some() {
+        let is_future = at.epoch > self.term();
+        if self.standing == Standing::Leading || at.index <= self.told || self.install.is_some() || is_future
+        {
             out.push(Effect::Ignored { from, why: "snapshot of what is known" });
             return;
         }

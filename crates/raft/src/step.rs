@@ -83,6 +83,9 @@ fn restored(setup: Setup<Options>, now: Time) -> Raft {
         setup;
     let mut log = Log::new(base, options.limits.window_commands);
     let mut configs = configurations;
+    configs.reverse();
+    configs.sort_by_key(|c| c.from);
+    configs.dedup_by_key(|c| c.from);
     if configs.is_empty() {
         configs.push(ConfigurationAt { from: Index::ZERO, configuration: Configuration::default() });
     }
@@ -168,7 +171,11 @@ impl Raft {
             Input::Transfer { token, to } => self.on_transfer(token, to, out),
             Input::Unsent { to, from } => self.on_unsent(to, from),
             Input::SnapshotTaken { at } => self.on_snapshot_taken(at),
-            Input::SnapshotReceived { from, at, configurations, .. } => {
+            Input::SnapshotReceived { from, epoch, at, configurations } => {
+                // It may be the first word from a new reign, and no entry is of a later term than the own.
+                if epoch > self.term() {
+                    self.on_higher_term(epoch, out);
+                }
                 self.on_snapshot_received(from, at, configurations, out);
             }
             Input::SnapshotSent { to, at, whole } => self.on_snapshot_sent(to, at, whole),
