@@ -13,7 +13,7 @@ use crate::message::Message;
 use crate::state::{Campaign, Cause, Raft, Standing};
 use alloc::vec::Vec;
 use core::time::Duration;
-use replog::{Effect, Effects, Epoch, LogId, NodeId, Refusal, Ticket};
+use replog::{Effect, Effects, Epoch, LogId, NodeId, Refusal, Ticket, Time};
 
 /// Whether a log that ends in `candidate` is at least as up to date as one that ends in `own`.
 // spec: raft §5.4.1 (last term first, then length; comparing lengths alone elects a stale leader, protocol-traps 2.4)
@@ -48,6 +48,17 @@ impl Raft {
     pub(crate) fn reset_election_timer(&mut self) {
         let timing = &self.options.timing;
         self.election_at = self.now + self.rng.duration(timing.election_timeout, timing.election_spread);
+        self.overslept = false;
+    }
+
+    /// Whether a timer due at `at` ran so late that we were stopped meanwhile; true once per timer. What the peers
+    /// said may still lie in the sockets: 1. a follower is stopped for 2 s; 2. it wakes up, the timer fires before
+    /// the first frame is read; 3. it gives up a leader that never fell silent.
+    pub(crate) fn has_overslept(&mut self, at: Time) -> bool {
+        let late = self.now.since(at) > self.options.timing.heartbeat * 2;
+        let first = late && !self.overslept;
+        self.overslept = first;
+        first
     }
 
     /// Whether this replica may campaign at all.
@@ -124,7 +135,9 @@ impl Raft {
             }
         }
         self.standing = Standing::Following;
-        self.campaign = Campaign::new(Cause::Silence);
+        // Whoever waits because a link broke goes on waiting for that reason until there is a leader again.
+        let keeps = leader.is_none() && self.campaign.cause == Cause::LinkLoss;
+        self.campaign = Campaign::new(if keeps { Cause::LinkLoss } else { Cause::Silence });
         self.leader = leader;
     }
 

@@ -12,6 +12,14 @@ use crate::state::Raft;
 use alloc::vec::Vec;
 use replog::{Configuration, ConfigurationAt, Effect, Effects, Index, NodeId};
 
+/// Ascending by index, one for each; of two for the same index the later one.
+pub(crate) fn in_order(mut configurations: Vec<ConfigurationAt>) -> Vec<ConfigurationAt> {
+    configurations.reverse();
+    configurations.sort_by_key(|c| c.from);
+    configurations.dedup_by_key(|c| c.from);
+    configurations
+}
+
 impl Raft {
     /// The configuration in force.
     pub(crate) fn config(&self) -> &Configuration {

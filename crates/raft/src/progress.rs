@@ -41,6 +41,8 @@ pub(crate) struct Progress {
     pub(crate) probed_upto: Index,
     /// The uncounted span under way.
     pub(crate) catch_up: Option<Span>,
+    /// Where the driver last stopped short.
+    pub(crate) unsent: Index,
     /// The snapshot being streamed to it; the log above stays.
     pub(crate) streaming: Option<LogId>,
     /// Link is up.
@@ -69,6 +71,7 @@ impl Progress {
             flow: Flow::Probe { sent: false },
             probed_upto: Index::ZERO,
             catch_up: None,
+            unsent: Index::ZERO,
             streaming: None,
             connected,
             counts: true,
@@ -132,23 +135,34 @@ impl Progress {
         }
     }
 
+    /// It lacks what it once acknowledged: its disk was lost.
+    pub(crate) fn forget(&mut self) {
+        self.matched = Index::ZERO;
+    }
+
     /// The driver could not send the positions from `from` on.
     pub(crate) fn on_unsent(&mut self, from: Index) {
         if from <= self.matched || self.flow == Flow::Snapshot {
             return;
         }
-        let start = self.catch_up.map_or(self.next, |span| span.from);
         if matches!(self.flow, Flow::Probe { .. }) {
             self.probed_upto = self.probed_upto.min(from.prev());
-        } else if self.catch_up.is_some() && from > start {
-            self.catch_up = Span::new(start, from.prev());
-            self.next = self.next.min(from);
-        } else {
-            // Nothing went out. Wait for the answer to the next heartbeat instead of asking the disk in a circle.
-            self.probe(self.next.min(from));
+            return;
+        }
+        if from >= self.next {
+            return; // Of a later frame than one that was cut before: sent again anyway.
+        }
+        if self.unsent == from {
+            // Nothing goes out from here. Wait for an answer to the next heartbeat instead of asking the disk in a
+            // circle.
+            self.probe(from);
             self.flow = Flow::Probe { sent: true };
             self.probed_upto = Index::ZERO;
+            return;
         }
+        self.unsent = from;
+        self.next = from;
+        self.catch_up = self.catch_up.and_then(|span| Span::new(span.from, span.to.min(from.prev())));
     }
 }
 
@@ -189,8 +203,9 @@ mod tests {
         assert_eq!((p.next, p.catch_up), (Index(40), Span::new(Index(5), Index(39))));
         p.on_matched(Index(39));
         assert_eq!(p.catch_up, None);
+        p.next = Index(60);
         p.on_unsent(Index(40));
-        assert_eq!((p.next, p.flow), (Index(40), Flow::Probe { sent: true }));
+        assert_eq!((p.next, p.flow), (Index(40), Flow::Probe { sent: true }), "the second time it waits");
     }
 
     #[test]

@@ -14,6 +14,7 @@
 //!
 //! Invariants: `base ≤ snapshot ≤ committed`; nothing above the base of a running stream is purged.
 
+use crate::membership::in_order;
 use crate::message::Message;
 use crate::progress::Flow;
 use crate::state::{Raft, Standing};
@@ -98,12 +99,11 @@ impl Raft {
         configurations: Vec<ConfigurationAt>,
         out: &mut Effects<Message>,
     ) {
-        let mut all: Vec<ConfigurationAt> =
-            configurations.into_iter().filter(|c| c.from <= at.index).collect();
+        let mut all = in_order(configurations);
+        all.retain(|c| c.from <= at.index);
         if all.is_empty() {
             return;
         }
-        all.sort_by_key(|c| c.from);
         let above = self.configs.iter().filter(|c| c.from > at.index).cloned();
         all.extend(above);
         if all != self.configs {
@@ -131,18 +131,21 @@ impl Raft {
     }
 
     /// A follower wants damaged entries again.
-    pub(crate) fn on_refetch(&mut self, from: NodeId, span: replog::Span) {
-        let (Some(lead), Some(prev)) = (self.lead.as_ref(), self.log.id_at(span.from.prev())) else { return };
-        if span.to > self.committed && span.to > self.log.last().index {
+    pub(crate) fn on_refetch(&mut self, from: NodeId, span: replog::Span, out: &mut Effects<Message>) {
+        let (term, snapshot, committed) = (self.term(), self.snapshot, self.committed);
+        let Some(lead) = self.lead.as_mut() else { return };
+        let Some(peer) = lead.peers.iter_mut().find(|p| p.node == from) else { return };
+        // What is not committed comes, if at all, by ordinary replication.
+        let Some(span) = replog::Span::new(span.from, span.to.min(committed)) else { return };
+        let Some(prev) = self.log.id_at(span.from.prev()) else {
+            if peer.streaming.is_none() {
+                peer.streaming = Some(snapshot);
+                out.push(Effect::SendSnapshot { to: from, at: snapshot });
+            }
             return;
-        }
-        let message = Message::AppendEntries {
-            term: self.term(),
-            prev,
-            commit: self.committed,
-            round: lead.round,
-            sync: true,
         };
+        let message =
+            Message::AppendEntries { term, prev, commit: self.committed, round: lead.round, sync: true };
         let after = replog::Ticket::NONE;
         self.outgoing.push(crate::state::Outgoing { to: from, message, attach: Some(span), after });
     }

@@ -161,6 +161,8 @@ pub struct Raft {
     /// Last word of a leader that binds us to it.
     pub(crate) contact: Option<Time>,
     pub(crate) election_at: Time,
+    /// The last timer ran late and was put off once: we were not running, so silence proves nothing.
+    pub(crate) overslept: bool,
     pub(crate) campaign: Campaign,
     pub(crate) following: Following,
     pub(crate) lead: Option<Box<Leading>>,

@@ -9,6 +9,7 @@
 use crate::broadcast::propose;
 use crate::invariant;
 use crate::log::Log;
+use crate::membership::in_order;
 use crate::message::Message;
 use crate::options::Options;
 use crate::state::{Campaign, Cause, Following, Outgoing, Raft, Reported, Standing};
@@ -81,15 +82,18 @@ impl ReplicatedLog for Raft {
 fn restored(setup: Setup<Options>, now: Time) -> Raft {
     let Setup { id, seed, configurations, hard_state, base, snapshot, entries, damaged, may_vote, options } =
         setup;
-    let mut log = Log::new(base, options.limits.window_commands);
-    let mut configs = configurations;
-    configs.reverse();
-    configs.sort_by_key(|c| c.from);
-    configs.dedup_by_key(|c| c.from);
+    // Some more than a window: no-ops and configurations do not wait for room.
+    let mut log = Log::new(base, options.limits.window_commands.saturating_add(64));
+    let mut configs = in_order(configurations);
     if configs.is_empty() {
         configs.push(ConfigurationAt { from: Index::ZERO, configuration: Configuration::default() });
     }
+    let mut cut = None;
     for entry in entries {
+        if entry.id.index != log.last().index.next() {
+            cut = Some(log.last().index.next());
+            break;
+        }
         log.append(entry.id, entry.bytes);
         if let Some(configuration) = entry.configuration
             && configs.last().is_none_or(|c| c.from < entry.id.index)
@@ -105,7 +109,8 @@ fn restored(setup: Setup<Options>, now: Time) -> Raft {
     let mut raft = Raft {
         id,
         may_vote,
-        rng: Rng::new(seed ^ salt),
+        // Mixed, not merely combined: with seeds equal to ids all replicas would draw the same timeouts for ever.
+        rng: Rng::new(Rng::new(seed).bits() ^ Rng::new(!salt).bits()),
         now,
         hard: HardState { promised: hard_state.promised.max(log.last().epoch), ..hard_state },
         writes: Writes::new(durable, hard_state.committed),
@@ -124,6 +129,7 @@ fn restored(setup: Setup<Options>, now: Time) -> Raft {
         contact: options.lease.map(|_| now),
         options,
         election_at: now,
+        overslept: false,
         campaign: Campaign::new(Cause::Silence),
         following: Following::default(),
         lead: None,
@@ -131,6 +137,12 @@ fn restored(setup: Setup<Options>, now: Time) -> Raft {
         install: None,
         reported: None,
     };
+    if let Some(from) = cut {
+        // Ids are missing in the middle: what we once acknowledged is not known any more. As after a lost disk:
+        // whoever votes without it could elect a leader that lacks what was committed.
+        raft.may_vote = false;
+        raft.writes.truncate(from);
+    }
     if durable < snapshot.index {
         // The state is ahead of the log: an install whose base had not moved yet.
         raft.writes.install(snapshot, durable, false);
@@ -226,7 +238,7 @@ impl Raft {
             Message::TimeoutNow { .. } => self.on_timeout_now(from, out),
             Message::ReadIndex { id, .. } => self.on_read_index(from, id),
             Message::ReadIndexReply { id, at, .. } => self.on_read_index_reply(from, id, at, out),
-            Message::Refetch { span, .. } => self.on_refetch(from, span),
+            Message::Refetch { span, .. } => self.on_refetch(from, span, out),
         }
     }
 
@@ -278,7 +290,11 @@ impl Raft {
                 self.on_heartbeat_due();
             }
         } else if self.now >= self.election_at {
-            self.on_election_timeout(out);
+            if self.has_overslept(self.election_at) {
+                self.election_at = self.now + self.options.timing.heartbeat;
+            } else {
+                self.on_election_timeout(out);
+            }
         }
     }
 

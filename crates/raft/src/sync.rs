@@ -227,6 +227,9 @@ impl Raft {
         peer.round = peer.round.max(round.min(lead.round));
         if peer.is_current_refusal(probed) && hint.index <= probed {
             // Below our base: `next` falls onto it, and the sender finds that only a snapshot helps.
+            if hint.index < peer.matched {
+                peer.forget();
+            }
             let meet = log.last_not_above(hint.index, hint.epoch).map_or(Index::ZERO, |id| id.index);
             peer.probe(meet.min(probed.prev()).next());
         }

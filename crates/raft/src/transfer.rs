@@ -116,6 +116,15 @@ impl Raft {
         if !self.options.check_quorum || self.now < lead.check_at {
             return;
         }
+        let (heartbeat, check_at) = (timing.heartbeat, lead.check_at);
+        if self.has_overslept(check_at) {
+            let next = self.now + heartbeat;
+            if let Some(lead) = self.lead.as_mut() {
+                lead.check_at = next;
+            }
+            return;
+        }
+        let (Some(lead), timing) = (&self.lead, &self.options.timing) else { return };
         let has_quorum = self.config().is_quorum(QuorumPhase::Replication, |node| {
             if node == self.id {
                 return self.may_vote;
