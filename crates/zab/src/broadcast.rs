@@ -188,7 +188,9 @@ impl Zab {
         f.heard = self.now;
         // Before the logs were compared, a position would speak of another history.
         let upto = if f.stage >= FollowerStage::Receiving { durable } else { Index::ZERO };
-        self.rtt = Duration::from_micros(u64::from(rtt_us)).min(Duration::from_millis(200));
+        if rtt_us > 0 {
+            self.rtt = Some(Duration::from_micros(u64::from(rtt_us)).min(Duration::from_millis(200)));
+        }
         self.work.send(from, Message::Pong { epoch, seq, upto });
     }
 

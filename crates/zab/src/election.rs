@@ -125,12 +125,20 @@ impl Zab {
         Notification { state, round: self.round, vote, eligible, counts: self.counts(), ask }
     }
 
-    /// Tells one peer. A notification states this replica's history, so it waits until that is durable; and all go
-    /// through one lane, or an older vote could arrive after a newer one and stay in the tally.
+    /// Tells one peer at the end of the step; several reasons in one step make one notification.
     pub(crate) fn tell(&mut self, to: NodeId, ask: bool) {
-        let notification = self.notification(ask);
+        *self.work.tells.entry(to).or_insert(false) |= ask;
+    }
+
+    /// Queues the step's notifications. A notification states this replica's history, so it waits until that is
+    /// durable; and all go through one lane, or an older vote could arrive after a newer one and stay in the tally.
+    pub(crate) fn flush_tells(&mut self) {
+        let looking = matches!(self.state, State::Looking(_));
         let after = self.written();
-        self.work.send_after(to, Message::Notification(notification), after);
+        for (to, ask) in core::mem::take(&mut self.work.tells) {
+            let notification = self.notification(ask && looking);
+            self.work.send_after(to, Message::Notification(notification), after);
+        }
     }
 
     fn tell_all(&mut self, ask: bool) {
@@ -161,6 +169,12 @@ impl Zab {
     fn looking_hears(&mut self, from: NodeId, n: Notification, out: &mut Out) {
         self.measure(&n);
         let voter = n.counts && self.configuration.is_voter(from);
+        if n.state == PeerState::Looking
+            && let State::Looking(l) = &mut self.state
+        {
+            // It waits for this replica no longer.
+            l.waiting.remove(&from);
+        }
         if voter {
             match n.state {
                 PeerState::Looking => self.hear_looking(from, n, out),
@@ -259,12 +273,14 @@ impl Zab {
             }
             return;
         }
-        let linked = |v: &NodeId| *v == self.id || self.links.contains_key(v);
-        let all = self.configuration.voter_ids().into_iter().filter(linked).all(agrees);
+        // A voter whose link broke has nothing to say; one that was never linked may only be late.
+        let silent = |v: NodeId| self.gone.contains(&v);
+        let all = self.configuration.voter_ids().into_iter().all(|v| agrees(v) || silent(v));
+        let leads = l.settled.get(&candidate).is_some_and(|s| s.leads && s.round == self.round);
         let wait = match self.options.finalize_wait {
-            FinalizeWait::Adaptive if all => Duration::ZERO,
+            FinalizeWait::Adaptive if all || leads => Duration::ZERO,
             FinalizeWait::Adaptive => {
-                (self.rtt * 2).clamp(Duration::from_millis(1), Duration::from_millis(200))
+                (self.rtt() * 2).clamp(Duration::from_millis(1), Duration::from_millis(200))
             }
             FinalizeWait::Fixed(wait) => wait,
         };
@@ -293,7 +309,8 @@ impl Zab {
             if self.configuration.is_voter(node) {
                 self.tell(node, true);
             }
-            return self.refresh_candidacy(out);
+            self.refresh_candidacy(out);
+            return;
         }
         l.tally.remove(&node);
         l.settled.remove(&node);
@@ -306,10 +323,10 @@ impl Zab {
         self.try_finish(out);
     }
 
-    /// Stands or withdraws as its connectivity changes.
-    fn refresh_candidacy(&mut self, out: &mut Out) {
+    /// Stands or withdraws as its connectivity changes; whether everyone was told.
+    fn refresh_candidacy(&mut self, out: &mut Out) -> bool {
         let own = (self.is_eligible(), self.own_vote());
-        let State::Looking(l) = &mut self.state else { return };
+        let State::Looking(l) = &mut self.state else { return false };
         let present = (l.eligible, l.vote);
         let mine = l.vote.node == self.id;
         if (mine && own != present) || own > present {
@@ -317,7 +334,9 @@ impl Zab {
             l.finalize_at = None;
             self.tell_all(true);
             self.try_finish(out);
+            return true;
         }
+        false
     }
 
     /// Timers of an election.
@@ -331,8 +350,9 @@ impl Zab {
         if l.resend_at <= now {
             // spec: zookeeper FastLeaderElection, trap 1.4 (the bound is ours)
             l.interval = (l.interval * 2).min(most);
-            self.refresh_candidacy(out);
-            self.tell_all(true);
+            if !self.refresh_candidacy(out) {
+                self.tell_all(true);
+            }
         }
     }
 
@@ -355,13 +375,22 @@ impl Zab {
         let looking = n.state == PeerState::Looking;
         // A looking word of the leader from before it was elected may arrive late: it is of a round that has ended.
         let abdicated = from == f.leader && looking && (n.round > self.round || f.rejoined);
+        // Votes only get better: a candidate that votes for another will not lead in this round. Back into the round.
+        let deferred = from == f.leader
+            && looking
+            && n.round == self.round
+            && n.vote.node != from
+            && f.stage == FollowerStage::Joining;
         let elsewhere = from == f.leader
             && f.stage == FollowerStage::Joining
             && n.state == PeerState::Following
             && n.vote.node != self.id;
         // The others look already, and this replica has its own reason to: no use in waiting for its timer.
         let joins = voter && looking && (f.lost.is_some() || self.now.since(f.heard) >= timeout);
-        if abdicated || elsewhere || joins {
+        if abdicated || elsewhere || joins || deferred {
+            if deferred {
+                self.round = self.round.saturating_sub(1);
+            }
             self.become_looking(out);
             return self.looking_hears(from, n, out);
         }
@@ -387,6 +416,10 @@ impl Zab {
             self.become_looking(out);
             return self.looking_hears(from, n, out);
         }
+        if n.state == PeerState::Looking {
+            // Its word came after its FOLLOWERINFO in the same lane, so it left the session.
+            self.drop_learner(from);
+        }
         if n.ask {
             self.tell(from, false);
         }
@@ -403,10 +436,18 @@ impl Zab {
         }
     }
 
-    /// Smooths the round trip: up at once, down by an eighth of the difference.
+    /// Smooths the round trip: the first sample as it is, then up at once, down by an eighth of the difference.
     pub(crate) fn observe_rtt(&mut self, sample: Duration) {
         let sample = sample.min(Duration::from_millis(200));
-        self.rtt = if sample > self.rtt { sample } else { self.rtt - (self.rtt - sample) / 8 };
+        self.rtt = Some(match self.rtt {
+            Some(rtt) if rtt > sample => rtt - (rtt - sample) / 8,
+            _ => sample,
+        });
+    }
+
+    /// The round trip, or a guess.
+    pub(crate) fn rtt(&self) -> Duration {
+        self.rtt.unwrap_or(self.options.timing.heartbeat.min(Duration::from_millis(100)) / 4)
     }
 }
 

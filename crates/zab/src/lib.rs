@@ -43,7 +43,7 @@ mod sync;
 pub use message::{Message, Notification, PeerState, Vote};
 pub use options::{FinalizeWait, Options, SyncSearch};
 
-use alloc::collections::{BTreeMap, VecDeque};
+use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use alloc::vec::Vec;
 use core::time::Duration;
 use history::History;
@@ -79,6 +79,8 @@ pub struct Zab {
     /// Last index that is durable here.
     durable_index: Index,
     links: BTreeMap<NodeId, Link>,
+    /// Peers whose link broke and is not back.
+    gone: BTreeSet<NodeId>,
     /// Learners whose link broke while this replica leads, and when.
     departed: BTreeMap<NodeId, Time>,
     /// Refetched entries that are not durable yet.
@@ -89,7 +91,7 @@ pub struct Zab {
     elected: Vote,
     session: u64,
     /// Round trip among the voters, smoothed.
-    rtt: Duration,
+    rtt: Option<Duration>,
     now: Time,
     state: State,
     noted: Option<(Role, Phase, Epoch, Option<NodeId>)>,
@@ -136,12 +138,13 @@ impl ReplicatedLog for Zab {
             writes: VecDeque::new(),
             durable_index: last.index,
             links: BTreeMap::new(),
+            gone: BTreeSet::new(),
             departed: BTreeMap::new(),
             refills: VecDeque::new(),
             round: 0,
             elected: own,
             session: 0,
-            rtt: setup.options.timing.heartbeat.min(Duration::from_millis(100)) / 4,
+            rtt: None,
             now,
             state: State::Looking(election::idle(own, now)),
             noted: None,
@@ -275,8 +278,10 @@ impl Zab {
     fn on_peer(&mut self, node: NodeId, connected: bool, out: &mut Out) {
         if connected {
             self.links.insert(node, Link { heard: self.now });
+            self.gone.remove(&node);
         } else {
             self.links.remove(&node);
+            self.gone.insert(node);
         }
         match &self.state {
             State::Looking(_) => self.looking_peer(node, connected, out),
@@ -313,6 +318,9 @@ impl Zab {
     fn finish(&mut self, out: &mut Out) {
         self.flush_learners(out);
         self.flush_follower();
+        if !self.work.tells.is_empty() {
+            self.flush_tells();
+        }
         if !self.work.ops.is_empty() {
             if self.hard.committed < self.committed {
                 // A hint for restarts; it follows the entries that it covers in the write stream, so it never leads.

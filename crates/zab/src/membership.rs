@@ -154,7 +154,7 @@ impl Zab {
     pub(crate) fn drop_learner(&mut self, node: NodeId) {
         let now = self.now;
         let State::Leading(l) = &mut self.state else { return };
-        if l.learners.remove(&node).is_some() {
+        if l.learners.remove(&node).is_some_and(|x| x.stage == LearnerStage::Synced) {
             self.departed.insert(node, now);
         }
         l.reads.retain(|r| r.from != Some(node));

@@ -250,6 +250,8 @@ pub(crate) struct Outgoing {
 pub(crate) struct Work {
     pub(crate) ops: Vec<LogOp>,
     pub(crate) sends: Vec<Outgoing>,
+    /// Peers to tell the vote at the end of the step, and whether an answer is wanted.
+    pub(crate) tells: BTreeMap<NodeId, bool>,
     pub(crate) install: Option<LogId>,
 }
 

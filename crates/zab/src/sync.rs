@@ -214,7 +214,7 @@ impl Zab {
             return;
         }
         self.advance_commit(out);
-        let rtt_us = u32::try_from(self.rtt.as_micros()).unwrap_or(u32::MAX);
+        let rtt_us = self.rtt.map_or(0, |rtt| u32::try_from(rtt.as_micros()).unwrap_or(u32::MAX).max(1));
         let State::Leading(l) = &mut self.state else { return };
         let Leading { epoch, stage, learners, ping_due, ping_seq, .. } = l;
         let mut feed = Feed {
