@@ -42,10 +42,6 @@ impl Place {
         let place = u64::from(self.segment) << 32 | u64::from(self.offset);
         crc32c_append(crc32c_append(self.log, &place.to_le_bytes()), bytes)
     }
-
-    pub(crate) const fn at(self, offset: u32) -> Self {
-        Self { offset, ..self }
-    }
 }
 
 /// What the log says besides its entries. In each frame header: the state after the frame.
@@ -340,7 +336,7 @@ fn body_at(tag: u32, body: &[u8]) -> Option<BodyAt> {
 }
 
 /// The entry at `offset` of `bytes`, sharing them; `None` if it is damaged or not an entry.
-pub(crate) fn entry(bytes: &Bytes, offset: usize, place: Place) -> Option<(Entry, usize)> {
+pub(crate) fn entry(bytes: &Bytes, offset: usize, place: Place) -> Option<Entry> {
     let (record, length) = record(bytes.get(offset..)?, place)?;
     let Record::Entry { id, ballot, stamp, body: Some(body), .. } = record else { return None };
     let start = offset + RECORD_HEADER_BYTES;
@@ -350,7 +346,7 @@ pub(crate) fn entry(bytes: &Bytes, offset: usize, place: Place) -> Option<(Entry
         BodyAt::Command => Body::Command(bytes.slice(start..end)),
         BodyAt::Config(configuration, skip) => Body::Config(configuration, bytes.slice(start + skip..end)),
     };
-    Some((Entry { id, ballot, stamp, body }, length))
+    Some(Entry { id, ballot, stamp, body })
 }
 
 impl SegmentHeader {

@@ -10,6 +10,9 @@ use std::sync::Arc;
 /// A core writes at most a window beyond its log; a gap beyond this is a bug, not a hole.
 const HOLE_LIMIT: u64 = 1 << 24;
 
+/// Bytes between two records (frame headers, records that were superseded) that a read rather takes along.
+const GAP_LIMIT: u32 = 1 << 10;
+
 /// Place of an entry's record. Segment 0 is "none".
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Location {
@@ -92,27 +95,26 @@ impl<F> LogIndex<F> {
         }
     }
 
-    /// The longest run of `index` and its successors that lies in one piece of one file, within `max_bytes` (but at
-    /// least one entry) and at most `count` entries.
-    pub(crate) fn run(&self, index: Index, count: u64, max_bytes: u64) -> Option<(Arc<F>, Location, u64)> {
+    /// Where `index` and its successors lie, as far as one read of one file gets them: ascending, close together,
+    /// within `max_bytes` of records (but at least one) and at most `count`.
+    pub(crate) fn run(&self, index: Index, count: u64, max_bytes: u64) -> Option<(Arc<F>, Vec<Location>)> {
         let start = self.slot(index)?;
         let first = *self.slots.get(start)?;
         let file = self.files.get(&first.segment)?;
-        let mut whole = first;
-        let mut entries = 1;
-        if !self.readable(first) {
-            return None;
-        }
-        for next in self.slots.range(start + 1..) {
-            let adjacent = next.segment == whole.segment && next.offset == whole.offset + whole.length;
-            let fits = u64::from(whole.length) + u64::from(next.length) <= max_bytes;
-            if entries == count || !adjacent || !fits || !self.readable(*next) {
+        let mut run: Vec<Location> = Vec::new();
+        let mut left = max_bytes;
+        for next in self.slots.range(start..) {
+            let end = run.last().map_or(next.offset, |l| l.offset + l.length);
+            let near = next.offset.checked_sub(end).is_some_and(|gap| gap <= GAP_LIMIT);
+            let fits = run.is_empty() || u64::from(next.length) <= left;
+            let enough = run.len() as u64 == count;
+            if enough || next.segment != first.segment || !near || !fits || !self.readable(*next) {
                 break;
             }
-            whole.length += next.length;
-            entries += 1;
+            left = left.saturating_sub(u64::from(next.length));
+            run.push(*next);
         }
-        Some((Arc::clone(file), whole, entries))
+        if run.is_empty() { None } else { Some((Arc::clone(file), run)) }
     }
 
     fn readable(&self, at: Location) -> bool {

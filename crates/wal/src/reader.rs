@@ -63,26 +63,25 @@ impl<D: Disk> WalReader<D> {
 
     /// One piece of file: the entries of the run that starts at `index`, up to the first damaged one.
     fn read_run(&self, index: Index, count: u64, max_bytes: u64) -> Option<Vec<Entry>> {
-        let (file, at, entries) = self.shared.index().run(index, count, max_bytes)?;
-        let mut bytes = vec![0; usize::try_from(at.length).ok()?];
-        let got = file.read_full(&mut bytes, u64::from(at.offset)).ok()?;
+        let (file, run) = self.shared.index().run(index, count, max_bytes)?;
+        let (first, last) = (*run.first()?, *run.last()?);
+        let mut bytes = vec![0; usize::try_from(last.offset - first.offset + last.length).ok()?];
+        let got = file.read_full(&mut bytes, u64::from(first.offset)).ok()?;
         self.shared.reads.fetch_add(1, Ordering::Relaxed);
         self.shared.read_bytes.fetch_add(got as u64, Ordering::Relaxed);
         bytes.truncate(got);
         let bytes = Bytes::from(bytes);
-        let place = Place { log: self.shared.log, segment: at.segment, offset: at.offset };
-        let mut found = Vec::with_capacity(usize::try_from(entries).ok()?);
-        let mut offset = 0;
+        let mut found = Vec::with_capacity(run.len());
         let mut expected = index;
-        for _ in 0..entries {
-            let here = place.at(at.offset + u32::try_from(offset).ok()?);
-            let decoded = format::entry(&bytes, offset, here).filter(|(e, _)| e.id.index == expected);
-            let Some((entry, length)) = decoded else {
+        for at in run {
+            let place = Place { log: self.shared.log, segment: at.segment, offset: at.offset };
+            let offset = usize::try_from(at.offset - first.offset).ok()?;
+            let decoded = format::entry(&bytes, offset, place).filter(|e| e.id.index == expected);
+            let Some(entry) = decoded else {
                 self.note_damage(expected);
                 break;
             };
             found.push(entry);
-            offset += length;
             expected = expected.next();
         }
         Some(found)

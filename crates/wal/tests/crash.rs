@@ -96,10 +96,18 @@ fn every_crash_point_leaves_a_prefix() {
 fn a_crash_while_opening_changes_nothing() {
     let writes = writes();
     let states = prefixes(&writes);
-    for (point, first) in [(17, Crash::Torn(300)), (25, Crash::Sectors(3)), (40, Crash::Kill)] {
+    let stopped = |point| {
         let disk = MemDisk::new();
         disk.stop_after(Some(point));
         let (synced, appended) = run(&disk, &writes);
+        (disk, synced, appended)
+    };
+    let (tail, tail_states) = unsynced_tail();
+    let mut cases = vec![((tail, 1, 3), Crash::Kill, &tail_states)];
+    for (point, first) in [(17, Crash::Torn(300)), (25, Crash::Sectors(3)), (40, Crash::Kill)] {
+        cases.push((stopped(point), first, &states));
+    }
+    for (case, ((disk, synced, appended), first, states)) in cases.into_iter().enumerate() {
         for second in 0..16 {
             for crash in crashes() {
                 let mut disk = disk.fork();
@@ -107,11 +115,10 @@ fn a_crash_while_opening_changes_nothing() {
                 disk.stop_after(Some(second));
                 let reported = open(&disk).ok().map(|(_, recovered)| recovered);
                 disk.crash(crash);
-                let (_, recovered) =
-                    open(&disk).unwrap_or_else(|e| panic!("{point} {second} {crash:?}: {e}"));
-                check(&recovered, &states, synced, appended);
+                let (_, recovered) = open(&disk).unwrap_or_else(|e| panic!("{case} {second} {crash:?}: {e}"));
+                check(&recovered, states, synced, appended);
                 // 1. reported to a leader and counted; 2. power fails: it must still be there.
-                assert!(reported.is_none_or(|r| r == recovered), "{point} {second} {crash:?}");
+                assert!(reported.is_none_or(|r| r == recovered), "{case} {second} {crash:?}");
             }
         }
     }
@@ -121,8 +128,8 @@ fn a_crash_while_opening_changes_nothing() {
 fn unsynced_tail() -> (MemDisk, Vec<Model>) {
     let writes: Vec<Vec<LogOp>> = vec![
         vec![LogOp::Write(entries(1, 1, 3, 40)), LogOp::HardState(hard(1, 0))],
-        vec![LogOp::Write(entries(1, 4, 5, 40)), LogOp::HardState(hard(2, 3))],
-        vec![LogOp::HardState(hard(7, 3))],
+        vec![LogOp::Write(entries(1, 4, 5, 700)), LogOp::HardState(hard(2, 3))],
+        vec![LogOp::Write(entries(1, 6, 6, 30)), LogOp::HardState(hard(7, 3))],
     ];
     let disk = MemDisk::new();
     let (mut wal, _) = open(&disk).unwrap();
@@ -308,6 +315,31 @@ fn a_lost_or_misdirected_write_is_damage_not_history() {
         assert_eq!(kept, vec![1, 2, 6, 7, 8], "{by:?}");
         assert_eq!(recovered.hard_state, model.hard);
     }
+}
+
+#[test]
+fn two_lost_writes_cost_all_that_they_may_have_touched() {
+    let disk = MemDisk::new();
+    let (mut wal, _) = open(&disk).unwrap();
+    for (n, ops) in (0..).zip([
+        vec![LogOp::Write(entries(1, 1, 6, 40)), LogOp::HardState(hard(1, 3))],
+        vec![LogOp::Truncate { from: Index(5) }, LogOp::HardState(hard(2, 3))],
+        vec![LogOp::Write(entries(2, 5, 7, 40))],
+        vec![LogOp::Write(entries(2, 8, 8, 40))],
+    ]) {
+        if n == 1 || n == 2 {
+            disk.lose_next_write();
+        }
+        wal.append(&ops).unwrap();
+        wal.sync().unwrap();
+    }
+    drop(wal);
+    let (_, recovered) = open(&disk).unwrap();
+    // Nobody knows how low the first of them cut, only that nothing committed goes.
+    assert_eq!(recovered.damaged, vec![Span { from: Index(4), to: Index(7) }]);
+    let kept: Vec<u64> = recovered.entries.iter().map(|e| e.id.index.0).collect();
+    assert_eq!(kept, vec![1, 2, 3, 8]);
+    assert_eq!(recovered.hard_state, hard(2, 3));
 }
 
 #[test]

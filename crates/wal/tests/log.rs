@@ -89,6 +89,22 @@ fn reads_are_bounded_by_bytes_and_stop_at_holes() {
     assert!(read(61, 64, 1000).is_err());
     assert_eq!(read(64, 64, 1000).unwrap().len(), 1);
     assert!(read(65, 65, 1000).is_err());
+    wal.append(&[LogOp::Write(entries(1, 65, 66, 100))]).unwrap();
+    assert_eq!(read(63, 66, 1000).unwrap().len(), 2, "up to the buffer");
+    assert!(reader.take_damaged().is_empty(), "what is not there yet is not damaged");
+}
+
+#[test]
+fn small_writes_are_read_back_in_one_piece() {
+    let disk = MemDisk::new();
+    let (mut wal, _) = Wal::open(disk, dir(), identity(), WalOptions::default()).unwrap();
+    for i in 1..=200 {
+        wal.append(&[LogOp::Write(entries(1, i, i, 100)), LogOp::HardState(hard(1, i - 1))]).unwrap();
+    }
+    wal.sync().unwrap();
+    let span = Span { from: Index(1), to: Index(200) };
+    assert_eq!(wal.reader().read(span, 1 << 20).unwrap(), entries(1, 1, 200, 100));
+    assert_eq!(wal.counters().reads, 1);
 }
 
 #[test]
