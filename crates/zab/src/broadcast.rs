@@ -65,27 +65,46 @@ impl Zab {
             return Self::ignore(from, "entries with a hole", out);
         }
         f.bound = f.bound.max(committed);
-        let Some(first) = entries.first().map(|e| e.id) else { return self.follow_bound() };
-        let last = self.log.last();
-        if first.index > last.index.next() || first.index == last.index.next() && first.epoch < last.epoch {
+        let Some((first, end)) = entries.first().map(|e| e.id).zip(entries.last().map(|e| e.id.index)) else {
+            return self.follow_bound();
+        };
+        if first.index > f.matched.next() {
             // Trap 1.13: a hole here would be forwarded by a later leader. The leader sends again from its own end.
             return Self::ignore(from, "entries beyond the end of the log", out);
         }
-        if first.index <= last.index {
-            let base = self.log.base().index;
-            let held = |e: &Entry| e.id.index <= base || self.log.contains(e.id);
-            if entries.iter().any(|e| e.id.index <= last.index && !held(e)) {
-                Self::ignore(from, "entries that contradict the log", out);
-                return self.become_looking(out);
-            }
-            entries.retain(|e| e.id.index > last.index);
+        let receiving = f.stage == FollowerStage::Receiving;
+        if first.index <= self.log.last().index && !self.drop_held(&mut entries, receiving) {
+            Self::ignore(from, "entries that contradict the log", out);
+            return self.become_looking(out);
         }
+        if entries.first().is_some_and(|e| e.id.epoch < self.log.last().epoch) {
+            return Self::ignore(from, "entries of an epoch below the log's", out);
+        }
+        let State::Following(f) = &mut self.state else { return };
         f.ack_due |= catchup || !observes;
+        f.matched = f.matched.max(end);
         if !entries.is_empty() {
             self.log.extend(&entries);
             self.work.write(entries);
         }
         self.follow_bound();
+    }
+
+    /// Drops the entries that are here already. Where they contradict the log, the log is cut while the learner is
+    /// being synchronised (it may hold more than what was compared); afterwards that cannot be.
+    fn drop_held(&mut self, entries: &mut Vec<Entry>, receiving: bool) -> bool {
+        let (base, last) = (self.log.base().index, self.log.last().index);
+        let held = |e: &Entry| e.id.index <= base || self.log.contains(e.id);
+        let other = entries.iter().find(|e| e.id.index <= last && !held(e)).map(|e| e.id.index);
+        if let Some(at) = other {
+            if !receiving || at <= self.committed {
+                return false;
+            }
+            self.truncate(at.prev());
+        }
+        let last = self.log.last().index;
+        entries.retain(|e| e.id.index > last);
+        true
     }
 
     /// COMMIT.
@@ -101,13 +120,12 @@ impl Zab {
         self.follow_bound();
     }
 
-    /// Commits what the leader said, as far as this log reaches. In this session the log is a prefix of the leader's,
-    /// so the bound covers what lies here.
+    /// Commits what the leader said, as far as this log agrees with the leader's.
     pub(crate) fn follow_bound(&mut self) {
         if let State::Following(f) = &self.state
             && f.stage >= FollowerStage::Receiving
         {
-            self.committed = self.committed.max(f.bound.min(self.log.last().index));
+            self.committed = self.committed.max(f.bound.min(f.matched));
         }
     }
 
@@ -157,8 +175,8 @@ impl Zab {
     /// Sends what a follower gathered: one ACK, one question.
     pub(crate) fn flush_follower(&mut self) {
         let after = self.written();
-        let upto = self.log.last().index;
         let State::Following(f) = &mut self.state else { return };
+        let upto = f.matched;
         if core::mem::take(&mut f.ack_due) {
             self.work.send_after(f.leader, Message::Ack { epoch: f.epoch, upto }, after);
         }
@@ -187,7 +205,7 @@ impl Zab {
         }
         f.heard = self.now;
         // Before the logs were compared, a position would speak of another history.
-        let upto = if f.stage >= FollowerStage::Receiving { durable } else { Index::ZERO };
+        let upto = if f.stage >= FollowerStage::Receiving { durable.min(f.matched) } else { Index::ZERO };
         if rtt_us > 0 {
             self.rtt = Some(Duration::from_micros(u64::from(rtt_us)).min(Duration::from_millis(200)));
         }

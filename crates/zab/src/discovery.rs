@@ -72,6 +72,7 @@ impl Zab {
             timeout,
             lost: None,
             rejoined: false,
+            matched: Index::ZERO,
             bound: Index::ZERO,
             ack_due: false,
             reads: Vec::new(),
@@ -95,6 +96,7 @@ impl Zab {
         f.stage = FollowerStage::Joining;
         f.epoch = Epoch::ZERO;
         f.ack_due = false;
+        (f.matched, f.bound) = (Index::ZERO, Index::ZERO);
         f.heard = self.now;
         let leader = f.leader;
         self.work.send_after(leader, Message::FollowerInfo { session, promised, counts }, after);

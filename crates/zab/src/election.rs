@@ -26,6 +26,9 @@ use alloc::collections::BTreeMap;
 use core::time::Duration;
 use replog::{Epoch, LogId, NodeId, QuorumPhase, Time};
 
+/// A round further ahead than this is not the work of elections; taking it over could exhaust the clock.
+const ROUNDS_AHEAD: u64 = 1 << 32;
+
 /// A looking state in which nothing has happened yet.
 pub(crate) fn idle(vote: Vote, now: Time) -> Looking {
     Looking {
@@ -35,6 +38,7 @@ pub(crate) fn idle(vote: Vote, now: Time) -> Looking {
         settled: BTreeMap::new(),
         waiting: BTreeMap::new(),
         since: now,
+        probation: true,
         finalize_at: None,
         resend_at: now,
         interval: Duration::ZERO,
@@ -93,7 +97,7 @@ impl Zab {
     fn reaches_quorum(&self) -> bool {
         let timeout = self.options.timing.election_timeout;
         let probation = match &self.state {
-            State::Looking(l) => self.now < l.since + timeout,
+            State::Looking(l) => l.probation,
             _ => true,
         };
         self.configuration.is_quorum(QuorumPhase::Election, |v| {
@@ -158,6 +162,9 @@ impl Zab {
     pub(crate) fn on_notification(&mut self, from: NodeId, n: Notification, out: &mut Out) {
         if !self.configuration.is_member(from) {
             return Self::ignore(from, "not a member", out);
+        }
+        if n.round > self.round.saturating_add(ROUNDS_AHEAD) {
+            return Self::ignore(from, "election round out of reach", out);
         }
         match &self.state {
             State::Looking(_) => self.looking_hears(from, n, out),
@@ -342,6 +349,12 @@ impl Zab {
     /// Timers of an election.
     pub(crate) fn looking_time(&mut self, out: &mut Out) {
         let (now, most) = (self.now, self.options.notify_most());
+        let timeout = self.options.timing.election_timeout;
+        let State::Looking(l) = &mut self.state else { return };
+        if l.probation && now >= l.since + timeout {
+            l.probation = false;
+            self.refresh_candidacy(out);
+        }
         let State::Looking(l) = &mut self.state else { return };
         if l.finalize_at.is_some_and(|at| at <= now) {
             self.try_finish(out);
@@ -360,7 +373,9 @@ impl Zab {
     pub(crate) fn looking_deadline(&self) -> Option<Time> {
         let State::Looking(l) = &self.state else { return None };
         // Alone there is nobody to tell.
-        let resend = (!self.links.is_empty()).then_some(l.resend_at);
+        let probation = l.since + self.options.timing.election_timeout;
+        let resend = if l.probation { l.resend_at.min(probation) } else { l.resend_at };
+        let resend = (!self.links.is_empty()).then_some(resend);
         match (resend, l.finalize_at) {
             (Some(a), Some(b)) => Some(a.min(b)),
             (a, b) => a.or(b),
@@ -375,11 +390,11 @@ impl Zab {
         let looking = n.state == PeerState::Looking;
         // A looking word of the leader from before it was elected may arrive late: it is of a round that has ended.
         let abdicated = from == f.leader && looking && (n.round > self.round || f.rejoined);
-        // Votes only get better: a candidate that votes for another will not lead in this round. Back into the round.
+        // Votes only get better: a candidate that votes for another, or withdraws, will not lead in this round.
         let deferred = from == f.leader
             && looking
             && n.round == self.round
-            && n.vote.node != from
+            && (n.vote.node != from || !n.eligible)
             && f.stage == FollowerStage::Joining;
         let elsewhere = from == f.leader
             && f.stage == FollowerStage::Joining

@@ -61,6 +61,12 @@ fn following(z: &Zab) -> Result<(), Violation> {
     rule(bound, "a voter acts in no epoch that it has not promised (zab-dsn11 §4.1)", || {
         format!("epoch {} promised {}", f.epoch, z.hard.promised)
     })?;
+    let (matched, last) = (f.matched, z.log.last().index);
+    rule(
+        matched <= last && (f.stage < FollowerStage::Synced || matched == last),
+        "the log is a prefix of the leader's (zab-dsn11 §4.2)",
+        || format!("matched {matched} last {last} {:?}", f.stage),
+    )?;
     rule(
         f.stage < FollowerStage::Synced || z.hard.established >= f.epoch,
         "NEWLEADER is acknowledged with the epoch established (trap 1.9)",

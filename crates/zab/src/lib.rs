@@ -107,11 +107,7 @@ impl ReplicatedLog for Zab {
 
     fn open(setup: Setup<Options>, now: Time, out: &mut Out) -> Self {
         let log = History::new(setup.base, &setup.entries);
-        let mut log = log;
-        if setup.snapshot.index > log.last().index {
-            // A snapshot beyond the log: an install whose purge is durable.
-            log.purge(setup.snapshot);
-        }
+        let beyond = setup.snapshot.index > log.last().index;
         let damage = setup.damaged.iter().map(|s| s.from.prev()).min();
         let hint = setup.hard_state.committed.min(log.last().index).min(damage.unwrap_or(log.last().index));
         let committed = hint.max(setup.snapshot.index).max(log.base().index);
@@ -152,6 +148,10 @@ impl ReplicatedLog for Zab {
             probes: 0,
             options: setup.options,
         };
+        if beyond {
+            // The log ends below the state: go on from the state, and say so on disk.
+            zab.purge(zab.snapshot);
+        }
         zab.become_looking(out);
         zab.finish(out);
         zab
@@ -264,7 +264,9 @@ impl Zab {
             Message::Diff { epoch, after } => self.on_sync_start(from, epoch, sync::Start::Diff(after), out),
             Message::Trunc { epoch, to } => self.on_sync_start(from, epoch, sync::Start::Trunc(to), out),
             Message::Snap { epoch, at } => self.on_sync_start(from, epoch, sync::Start::Snap(at), out),
-            Message::NewLeader { epoch, committed } => self.on_new_leader(from, epoch, committed, out),
+            Message::NewLeader { epoch, committed, last } => {
+                self.on_new_leader(from, epoch, committed, last, out);
+            }
             Message::AckNewLeader { epoch, upto } => self.on_ack_new_leader(from, epoch, upto, out),
             Message::UpToDate { epoch, committed } => self.on_up_to_date(from, epoch, committed, out),
             Message::ReadAsk { epoch, tokens } => self.on_read_ask(from, epoch, tokens, out),

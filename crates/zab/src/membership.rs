@@ -115,7 +115,7 @@ impl Zab {
 
     /// Takes `to` for the winner of election `round`.
     fn succeed(&mut self, round: u64, to: NodeId, out: &mut Out) {
-        self.round = self.round.max(round);
+        self.round = self.round.max(round.min(self.round.saturating_add(1)));
         self.elected = Vote { epoch: self.hard.established, last: self.log.last(), node: to };
         if to == self.id && self.counts() && self.damaged.is_empty() {
             self.become_leader(out);

@@ -134,6 +134,8 @@ pub enum Message {
         epoch: Epoch,
         /// What the leader knows to be committed.
         committed: Index,
+        /// Where the history ends: what the learner has above it goes.
+        last: LogId,
     },
     /// History and `established` are durable up to `upto`.
     AckNewLeader {

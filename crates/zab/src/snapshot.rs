@@ -33,7 +33,7 @@ impl Zab {
         }
     }
 
-    fn purge(&mut self, upto: LogId) {
+    pub(crate) fn purge(&mut self, upto: LogId) {
         self.log.purge(upto);
         self.damaged = self.damaged.iter().filter_map(|s| history::above(*s, upto.index)).collect();
         self.durable_index = self.durable_index.max(upto.index.min(self.log.last().index));
@@ -60,10 +60,12 @@ impl Zab {
         }
         f.heard = self.now;
         f.ack_due = true;
+        f.stage = f.stage.max(FollowerStage::Receiving);
+        f.matched = f.matched.max(at.index);
         if at.index <= readable {
+            // The leader goes on from there; NEWLEADER says where its history ends.
             return Self::ignore(from, "snapshot behind the applied state", out);
         }
-        f.stage = f.stage.max(FollowerStage::Receiving);
         let agrees = self.log.contains(at);
         if !agrees && self.log.last().index > self.committed {
             self.truncate(self.committed);
@@ -128,6 +130,11 @@ impl Zab {
         }
         if let Some(span) = Span::new(span.from, span.to.min(last)) {
             self.work.send_with(from, Message::Refill { epoch }, Some(span));
+            if let State::Leading(l) = &mut self.state
+                && let Some(learner) = l.learners.get_mut(&from)
+            {
+                learner.refill = Some(span);
+            }
         }
     }
 

@@ -48,6 +48,8 @@ pub(crate) struct Looking {
     /// Learners that already chose this replica: (session, promised, counts).
     pub(crate) waiting: BTreeMap<NodeId, (u64, Epoch, bool)>,
     pub(crate) since: Time,
+    /// Whether silent links still count as reached: until the election timeout.
+    pub(crate) probation: bool,
     pub(crate) finalize_at: Option<Time>,
     pub(crate) resend_at: Time,
     pub(crate) interval: Duration,
@@ -86,7 +88,9 @@ pub(crate) struct Following {
     pub(crate) lost: Option<Time>,
     /// Whether this session was opened after a link loss, without an election.
     pub(crate) rejoined: bool,
-    /// What the leader said is committed; covers this log as far as it reaches.
+    /// How far this log is known to agree with the leader's; its end, from NEWLEADER on.
+    pub(crate) matched: Index,
+    /// What the leader said is committed; covers this log as far as it agrees.
     pub(crate) bound: Index,
     /// An ACK is due at the end of the step.
     pub(crate) ack_due: bool,
@@ -189,8 +193,12 @@ pub(crate) struct Learner {
     pub(crate) acked: Index,
     /// When `acked` last moved, or nothing was under way: progress, not contact, makes a live quorum.
     pub(crate) progress_at: Time,
+    /// End of the history that NEWLEADER spoke of.
+    pub(crate) announced: Index,
     /// A catch-up span of unknown size that is under way.
     pub(crate) in_flight: Option<Span>,
+    /// Damaged entries that are being sent again.
+    pub(crate) refill: Option<Span>,
     /// A snapshot that is under way.
     pub(crate) snapshot: Option<LogId>,
     pub(crate) commit_told: Index,
@@ -212,7 +220,9 @@ impl Learner {
             sent: Index::ZERO,
             acked: Index::ZERO,
             progress_at: now,
+            announced: Index::ZERO,
             in_flight: None,
+            refill: None,
             snapshot: None,
             commit_told: Index::ZERO,
             pong_seq: 0,

@@ -99,9 +99,11 @@ impl Zab {
         }
         f.heard = self.now;
         match start {
-            Start::Diff(after) if after == last => f.stage = FollowerStage::Receiving,
+            Start::Diff(after) if after == last => {
+                (f.stage, f.matched) = (FollowerStage::Receiving, after.index);
+            }
             Start::Trunc(to) if to.index >= committed && self.log.contains(to) => {
-                f.stage = FollowerStage::Receiving;
+                (f.stage, f.matched) = (FollowerStage::Receiving, to.index);
                 if to.index < last.index {
                     self.truncate(to.index);
                 }
@@ -117,14 +119,30 @@ impl Zab {
     }
 
     /// NEWLEADER.
-    pub(crate) fn on_new_leader(&mut self, from: NodeId, epoch: Epoch, committed: Index, out: &mut Out) {
+    pub(crate) fn on_new_leader(
+        &mut self,
+        from: NodeId,
+        epoch: Epoch,
+        committed: Index,
+        last: LogId,
+        out: &mut Out,
+    ) {
         let State::Following(f) = &mut self.state else {
             return Self::ignore(from, "new leader, but not following", out);
         };
         if from != f.leader || epoch != f.epoch || f.stage != FollowerStage::Receiving {
             return Self::ignore(from, "new leader of another session", out);
         }
+        if last.index > f.matched {
+            // The driver cut the entries before it; the leader learns it by `Unsent` and says it again.
+            return Self::ignore(from, "new leader ahead of its entries", out);
+        }
+        if !self.log.contains(last) || last.index < self.committed {
+            Self::ignore(from, "new leader whose history ends below the commit", out);
+            return self.become_looking(out);
+        }
         f.stage = FollowerStage::Synced;
+        f.matched = last.index;
         f.heard = self.now;
         f.bound = f.bound.max(committed);
         f.ack_due = false;
@@ -132,11 +150,14 @@ impl Zab {
         // 2. This replica wins the next election by its epoch, with the shorter log, and cuts committed entries of the
         //    others (ZOOKEEPER-4643). The other way round, an ack before the entries are durable, loses them with a
         //    quorum counted (3911, 4646, 4685). Rule: one write stream, entries before `established`, ack after both.
+        if last.index < self.log.last().index {
+            self.truncate(last.index);
+        }
         self.hard.established = epoch;
         self.hard.promised = self.hard.promised.max(epoch);
         self.elected.epoch = epoch;
         self.write_hard_state();
-        let (upto, after) = (self.log.last().index, self.written());
+        let (upto, after) = (last.index, self.written());
         self.work.send_after(from, Message::AckNewLeader { epoch, upto }, after);
         self.follow_bound();
     }
@@ -170,19 +191,21 @@ impl Zab {
     // spec: zab-dsn11 §4.2 step l.2.2
     pub(crate) fn begin_broadcast(&mut self, out: &mut Out) {
         let State::Leading(l) = &mut self.state else { return };
-        let durable = self.durable >= l.established_ticket && self.durable_index >= self.log.last().index;
+        let last = self.log.last().index;
+        let durable = self.durable >= l.established_ticket && self.durable_index >= last;
         let synced = |v: NodeId| {
             if v == self.id {
                 durable
             } else {
-                l.learners.get(&v).is_some_and(|x| x.counts && x.stage == LearnerStage::Synced)
+                let whole = |x: &Learner| x.stage == LearnerStage::Synced && x.acked >= last;
+                l.learners.get(&v).is_some_and(|x| x.counts && whole(x))
             }
         };
         if l.stage != LeaderStage::Syncing || !self.configuration.is_quorum(QuorumPhase::Election, synced) {
             return;
         }
         l.stage = LeaderStage::Broadcasting;
-        self.committed = self.committed.max(self.log.last().index);
+        self.committed = self.committed.max(last);
         let committed = self.committed;
         for (&to, learner) in &mut l.learners {
             if learner.stage == LearnerStage::Synced {
@@ -247,8 +270,19 @@ impl Zab {
         if from > learner.sent {
             return;
         }
+        if learner.refill.is_some_and(|span| span.contains(from))
+            && learner.in_flight.is_none_or(|span| !span.contains(from))
+        {
+            // The rest of a refill; the learner asks again.
+            learner.refill = None;
+            return;
+        }
         let nothing = learner.in_flight.is_some_and(|span| span.from == from);
         learner.sent = from.prev();
+        if learner.stage == LearnerStage::Announced && from <= learner.announced {
+            // NEWLEADER spoke of entries that did not go out: it waits for them, and is sent again.
+            learner.stage = LearnerStage::Syncing;
+        }
         learner.in_flight = learner
             .in_flight
             .and_then(|span| Span::new(span.from, from.prev()))
@@ -284,8 +318,10 @@ impl Feed<'_> {
             // From here on it gets proposals, in the same lane: trap 1.19. (1) n3 is at 7 and NEWLEADER is queued;
             // (2) 8 is proposed; (3) if n3 got proposals only from its ack on, it would miss 8 and apply 9.
             x.stage = LearnerStage::Announced;
+            x.announced = x.sent;
             x.commit_told = self.committed;
-            self.work.send(to, Message::NewLeader { epoch: self.epoch, committed: self.committed });
+            let last = self.log.id_at(x.sent).unwrap_or_else(|| self.log.last());
+            self.work.send(to, Message::NewLeader { epoch: self.epoch, committed: self.committed, last });
         }
         if x.stage == LearnerStage::Synced && self.serving && !x.observes && x.commit_told < self.committed {
             x.commit_told = self.committed;
