@@ -33,8 +33,6 @@ pub struct Counters {
     pub socket_reads: u64,
     /// Turns of the core that stepped it.
     pub steps: u64,
-    /// Inputs of the core.
-    pub inputs: u64,
     /// Commands proposed.
     pub proposed: u64,
     /// Syncs of the log.
@@ -166,7 +164,6 @@ stats!(
     socket_writes,
     socket_reads,
     steps,
-    inputs,
     proposed,
     fsyncs,
     persists,

@@ -3,25 +3,23 @@
 use replog::{LogId, NodeId};
 use std::io;
 use std::path::PathBuf;
+use wal::WalError;
 
 /// Why a node does not start. Nothing was changed on disk unless a variant says so.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     /// Operator: the data directory belongs to another protocol, cluster or server.
-    #[error("{path}: {reason}")]
-    Identity {
-        /// Which directory.
-        path: PathBuf,
-        /// What it holds and what was expected.
-        reason: String,
-    },
-    /// Disk: the log or a snapshot could not be read or written.
-    #[error("{path}: {reason}")]
-    Storage {
-        /// Which directory.
-        path: PathBuf,
-        /// What failed.
-        reason: String,
+    #[error(transparent)]
+    Identity(WalError),
+    /// Disk: the log or a snapshot could not be read or written; or another process uses the directory.
+    #[error(transparent)]
+    Storage(WalError),
+    /// Operator: there are snapshots but no log, so this node forgot what it voted for. If the log is lost for good,
+    /// start with `may_vote = false`: the node follows as a learner.
+    #[error("{dir} holds no log although there are snapshots: what this node voted for is lost", dir = dir.display())]
+    LogLost {
+        /// Where the log should be.
+        dir: PathBuf,
     },
     /// Disk: the log begins after every snapshot that can be read. Start this node with an empty directory and
     /// `may_vote = false`; it fetches the state from the others.

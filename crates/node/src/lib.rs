@@ -8,18 +8,29 @@
 //!                        └───────────────────────────────────────────────────────┘
 //! ```
 
-#![allow(dead_code)]
-
 mod application;
+mod apply_thread;
+mod carry;
+mod codec;
 mod config;
+mod core_thread;
 mod counters;
 mod error;
 mod handle;
+mod handshake;
+mod intake;
+mod link;
+mod log_thread;
 mod mailbox;
+mod node;
+mod queue;
+mod reader_thread;
 mod snapshots;
+mod transport;
 
 pub use application::{Application, Barrier, FrozenState, View};
 pub use config::{NodeConfig, OnFatal, Peer, Secret};
 pub use counters::{Counters, Traffic};
 pub use error::{Fatal, StartError};
 pub use handle::NodeHandle;
+pub use node::{Node, start, start_on};

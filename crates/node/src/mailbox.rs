@@ -38,6 +38,8 @@ pub(crate) struct Inbox {
     pub(crate) shutdown: bool,
     /// The immediate end was asked for.
     pub(crate) stop: bool,
+    /// Nobody takes anything any more.
+    closed: bool,
 }
 
 /// The lock and the wake.
@@ -52,8 +54,18 @@ pub(crate) struct Mailbox {
 impl Mailbox {
     /// Puts something in and wakes the core if it sleeps.
     pub(crate) fn put(&self, put: impl FnOnce(&mut Inbox)) {
-        put(&mut self.inbox.lock());
+        let mut inbox = self.inbox.lock();
+        if inbox.closed {
+            return;
+        }
+        put(&mut inbox);
+        drop(inbox);
         self.nudge();
+    }
+
+    /// The core has ended: whatever comes is dropped.
+    pub(crate) fn close(&self) {
+        *self.inbox.lock() = Inbox { closed: true, ..Inbox::default() };
     }
 
     /// Makes the core take a turn.

@@ -1,0 +1,452 @@
+//! Starting and ending a node: recovery, threads, sockets.
+//!
+//! Recovery: 1. the log is opened (it syncs what it found before it reports it, and refuses another protocol's,
+//! cluster's or server's directory); 2. snapshots are opened with the log's base, which tells whether a staged one
+//! had been accepted; 3. the newest whole snapshot becomes the application's state; 4. the core opens on the rest and
+//! the log above the snapshot is applied as it commits.
+
+use crate::apply_thread::{ApplyQueue, ApplyThread, Cadence};
+use crate::codec::{Decoder, Encoder};
+use crate::config::OnFatal;
+use crate::core_thread::{Clock, Core, Figures, Hands};
+use crate::counters::Stats;
+use crate::handle::Shared;
+use crate::handshake;
+use crate::log_thread::LogThread;
+use crate::mailbox::Mailbox;
+use crate::queue::{Durable, Queue};
+use crate::reader_thread::{ReaderThread, Reads};
+use crate::snapshots::Snapshots;
+use crate::transport::Transport;
+use crate::{Application, Fatal, NodeConfig, NodeHandle, StartError, View};
+use parking_lot::Mutex;
+use replog::{
+    Configuration, ConfigurationAt, Index, LogId, LogOp, LogStore, Recovered, Replica, ReplicatedLog, Setup,
+};
+use std::net::{SocketAddr, TcpListener};
+use std::path::Path;
+use std::sync::Arc;
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+use tokio::runtime::Runtime;
+use wal::{Disk, FileDisk, SnapshotOptions, SnapshotStore, Wal, WalError, WalOptions};
+
+/// How long the end waits for streams that were cut.
+const LAST_STREAMS: Duration = Duration::from_secs(2);
+
+/// A running node. Dropping it ends it at once, as a crash would: what was not written is lost, leadership is not
+/// handed over.
+#[derive(Debug)]
+pub struct Node {
+    handle: NodeHandle,
+    address: Option<SocketAddr>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+impl Node {
+    /// What the layers above hold.
+    #[must_use]
+    pub fn handle(&self) -> &NodeHandle {
+        &self.handle
+    }
+
+    /// Where it listens for peers.
+    #[must_use]
+    pub fn address(&self) -> Option<SocketAddr> {
+        self.address
+    }
+
+    /// Waits until the node has ended, after [`NodeHandle::shutdown`] or a [`Fatal`].
+    pub fn join(mut self) {
+        self.join_threads();
+    }
+
+    fn join_threads(&mut self) {
+        for thread in self.threads.drain(..) {
+            // One that panicked has told `on_fatal`.
+            let _ = thread.join();
+        }
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        self.handle.0.mailbox.put(|inbox| inbox.stop = true);
+        self.join_threads();
+    }
+}
+
+/// Starts a node on the file system.
+///
+/// # Errors
+/// See [`StartError`]; nothing runs then.
+pub fn start<P>(
+    config: NodeConfig,
+    options: P::Options,
+    app: Arc<dyn Application>,
+) -> Result<Node, StartError>
+where
+    P: ReplicatedLog + Send + 'static,
+{
+    start_on::<P, _>(config, options, app, FileDisk)
+}
+
+/// The same on another disk.
+///
+/// # Errors
+/// See [`StartError`]; nothing runs then.
+pub fn start_on<P, D>(
+    config: NodeConfig,
+    options: P::Options,
+    app: Arc<dyn Application>,
+    disk: D,
+) -> Result<Node, StartError>
+where
+    P: ReplicatedLog + Send + 'static,
+    D: Disk,
+{
+    config.check()?;
+    let seed = match config.seed {
+        Some(seed) => seed,
+        None => getrandom::u64().map_err(|e| StartError::Config(format!("no randomness: {e}")))?,
+    };
+    let storage = Storage::open::<P>(&config, disk, &*app)?;
+    let setup = storage.setup::<P>(&config, options, seed);
+    let listener = listen(&config)?;
+    let address = listener.as_ref().and_then(|l| l.local_addr().ok());
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build()?;
+    let clock = Clock(Instant::now());
+    let shared = Arc::new(Shared {
+        id: config.id,
+        mailbox: Mailbox::default(),
+        stats: Stats::default(),
+        view: Mutex::new(View::new(clock.0)),
+    });
+    let handle = NodeHandle(Arc::clone(&shared));
+    app.on_start(&handle);
+    let parts = Parts { config, storage, shared, app, clock, seed };
+    let threads = parts.run::<P>(setup, runtime, listener)?;
+    Ok(Node { handle, address, threads })
+}
+
+fn listen(config: &NodeConfig) -> Result<Option<TcpListener>, StartError> {
+    let failed = |source| StartError::Listen { address: config.listen.clone(), source };
+    if config.peers.is_empty() {
+        return Ok(None);
+    }
+    let listener = match &config.listener {
+        Some(listener) => listener.try_clone(),
+        None => TcpListener::bind(config.listen.as_str()),
+    };
+    let listener = listener.map_err(failed)?;
+    listener.set_nonblocking(true).map_err(failed)?;
+    Ok(Some(listener))
+}
+
+impl NodeConfig {
+    fn check(&self) -> Result<(), StartError> {
+        let fault = |text: String| Err(StartError::Config(text));
+        if !self.configuration.is_sound() {
+            return fault("the ensemble has no voter, or its quorums need not meet".into());
+        }
+        if self.peers.iter().any(|p| p.id == self.id) {
+            return fault(format!("{} is among its own peers", self.id));
+        }
+        if u64::from(self.max_frame_bytes) < self.frame_bytes + (64 << 10) {
+            return fault("max_frame_bytes must exceed frame_bytes by 64 KiB".into());
+        }
+        Ok(())
+    }
+}
+
+/// What the disk holds.
+struct Storage<D: Disk> {
+    wal: Wal<D>,
+    store: SnapshotStore<D>,
+    recovered: Recovered,
+    snapshot: LogId,
+    configurations: Vec<ConfigurationAt>,
+}
+
+impl<D: Disk> Storage<D> {
+    fn open<P: ReplicatedLog>(
+        config: &NodeConfig,
+        disk: D,
+        app: &dyn Application,
+    ) -> Result<Self, StartError> {
+        let identity = wal::Identity { protocol: P::NAME.into(), cluster: config.cluster, node: config.id };
+        let log_dir = config.log_dir.as_deref().unwrap_or(&config.data_dir).join("log");
+        let (mut wal, mut recovered) =
+            Wal::open(disk.clone(), log_dir, identity.clone(), WalOptions::default())?;
+        let keep = SnapshotOptions { keep: config.snapshots_kept as usize, ..SnapshotOptions::default() };
+        let dir = config.data_dir.join("snapshots");
+        let store = SnapshotStore::open(disk, dir, identity, keep, recovered.base)?;
+        let loaded = store.load_newest(|meta, from| app.install(meta.at, from))?;
+        let meta = loaded.map(|(meta, ())| meta);
+        let snapshot = meta.as_ref().map_or(LogId::ZERO, |m| m.at);
+        if snapshot.index < recovered.base.index {
+            return Err(StartError::SnapshotLost { base: recovered.base });
+        }
+        if wal.is_new() && snapshot > LogId::ZERO {
+            if config.may_vote {
+                return Err(StartError::LogLost { dir: log_dir_of(config) });
+            }
+            wal.append(&[LogOp::Purge { upto: snapshot }])?;
+            wal.sync()?;
+            recovered.base = snapshot;
+        }
+        let bootstrap =
+            || vec![ConfigurationAt { from: Index::ZERO, configuration: config.configuration.clone() }];
+        let configurations =
+            meta.map(|m| m.configurations).filter(|c| !c.is_empty()).unwrap_or_else(bootstrap);
+        Ok(Self { wal, store, recovered, snapshot, configurations })
+    }
+
+    fn setup<P: ReplicatedLog>(
+        &self,
+        config: &NodeConfig,
+        options: P::Options,
+        seed: u64,
+    ) -> Setup<P::Options> {
+        let Recovered { hard_state, base, entries, damaged } = self.recovered.clone();
+        let known = |index| entries.binary_search_by_key(&index, |e| e.id.index).is_ok();
+        // An entry whose very id is lost may be one that this node acknowledged.
+        let whole = damaged.iter().all(|span| (span.from.0..=span.to.0).all(|i| known(Index(i))));
+        if !whole {
+            tracing::warn!(node = %config.id, ?damaged, "the log has lost entries: this node may not vote");
+        }
+        let setup = Setup {
+            id: config.id,
+            seed,
+            configurations: self.configurations.clone(),
+            hard_state,
+            base,
+            snapshot: self.snapshot,
+            entries,
+            damaged,
+            may_vote: config.may_vote && whole,
+            options,
+        };
+        let Setup { snapshot, may_vote, .. } = &setup;
+        let last = setup.entries.last().map_or(base, |e| e.id);
+        tracing::info!(node = %config.id, protocol = P::NAME, %base, %snapshot, %last, may_vote, "recovered");
+        setup
+    }
+}
+
+fn log_dir_of(config: &NodeConfig) -> std::path::PathBuf {
+    let dir: &Path = config.log_dir.as_deref().unwrap_or(&config.data_dir);
+    dir.join("log")
+}
+
+/// Ends the other threads when one ends, and tells of a panic.
+struct Guard {
+    thread: &'static str,
+    shared: Arc<Shared>,
+    on_fatal: OnFatal,
+    close: Arc<dyn Fn(bool) + Send + Sync>,
+}
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            (self.on_fatal)(&Fatal::Panicked { node: self.shared.id, thread: self.thread });
+            self.shared.mailbox.put(|inbox| inbox.stop = true);
+            (self.close)(true);
+        }
+    }
+}
+
+/// Everything that the threads are made of.
+struct Parts<D: Disk> {
+    config: NodeConfig,
+    storage: Storage<D>,
+    shared: Arc<Shared>,
+    app: Arc<dyn Application>,
+    clock: Clock,
+    seed: u64,
+}
+
+impl<D: Disk> Parts<D> {
+    fn run<P>(
+        self,
+        setup: Setup<P::Options>,
+        runtime: Runtime,
+        listener: Option<TcpListener>,
+    ) -> Result<Vec<JoinHandle<()>>, StartError>
+    where
+        P: ReplicatedLog + Send + 'static,
+    {
+        let Self { config, storage, shared, app, clock, seed } = self;
+        let Storage { wal, store, configurations, .. } = storage;
+        let on_fatal = Arc::clone(&config.on_fatal);
+        let (log, durable) = (Arc::new(Queue::default()), Arc::new(Durable::default()));
+        let apply = Arc::new(ApplyQueue::default());
+        let reads = Arc::new(Reads::<P::Message>::default());
+        let in_force = in_force(&setup);
+        let snapshots = Snapshots::new(
+            store,
+            configurations,
+            Arc::clone(&shared),
+            Arc::clone(&durable),
+            Arc::clone(&on_fatal),
+        );
+        let (reader, reader_of_core) = (wal.reader(), wal.reader());
+        let close: Arc<dyn Fn(bool) + Send + Sync> = {
+            let (log, apply, reads) = (Arc::clone(&log), Arc::clone(&apply), Arc::clone(&reads));
+            Arc::new(move |discard| {
+                log.close(discard);
+                apply.close(discard);
+                reads.requests.close(true);
+            })
+        };
+        let guard = |thread| Guard {
+            thread,
+            shared: Arc::clone(&shared),
+            on_fatal: Arc::clone(&on_fatal),
+            close: Arc::clone(&close),
+        };
+        let log_thread = LogThread {
+            wal,
+            queue: Arc::clone(&log),
+            durable,
+            shared: Arc::clone(&shared),
+            on_fatal: Arc::clone(&on_fatal),
+        };
+        let apply_thread = ApplyThread {
+            app: Arc::clone(&app),
+            queue: Arc::clone(&apply),
+            snapshots: Arc::clone(&snapshots),
+            cadence: Cadence::new(config.snap_count, config.snap_bytes, seed),
+            shared: Arc::clone(&shared),
+            on_fatal: Arc::clone(&on_fatal),
+        };
+        let reader_thread = ReaderThread {
+            reads: Arc::clone(&reads),
+            reader,
+            frame_bytes: config.frame_bytes,
+            shared: Arc::clone(&shared),
+        };
+        let identity = handshake::Identity {
+            protocol: P::NAME,
+            cluster: config.cluster,
+            id: config.id,
+            secret: config.secret.clone(),
+        };
+        let (transport, arrivals) = Transport::new(
+            identity,
+            config.peers.clone(),
+            config.dial_backoff,
+            config.handshake_timeout,
+            Arc::clone(&shared),
+            seed,
+        );
+        let replica = Replica::<P>::open(setup, config.frame_bytes, clock.time(Instant::now()));
+        let hands = Hands {
+            log,
+            apply,
+            reads,
+            reader: reader_of_core,
+            snapshots: Arc::clone(&snapshots),
+            transport,
+            arrivals,
+        };
+        let core = CoreThread {
+            figures: figures(&config),
+            clock,
+            shared: Arc::clone(&shared),
+            app,
+            replica,
+            hands,
+            configuration: in_force,
+            close: Arc::clone(&close),
+        };
+        let mut threads = Vec::new();
+        let mut spawn = |name: &'static str, run: Box<dyn FnOnce() + Send>| {
+            let guard = guard(name);
+            let spawned = thread::Builder::new().name(name.into()).spawn(move || {
+                let _guard = guard;
+                run();
+            });
+            match spawned {
+                Ok(thread) => threads.push(thread),
+                Err(e) => {
+                    close(true);
+                    return Err(e);
+                }
+            }
+            Ok(())
+        };
+        spawn("log", Box::new(move || log_thread.run()))?;
+        spawn("apply", Box::new(move || apply_thread.run()))?;
+        spawn("reader", Box::new(move || reader_thread.run()))?;
+        spawn("core", Box::new(move || core.run(runtime, listener)))?;
+        Ok(threads)
+    }
+}
+
+fn in_force<O>(setup: &Setup<O>) -> Configuration {
+    let of_log = setup.entries.iter().rev().find_map(|e| e.configuration.as_deref());
+    let of_snapshot = setup.configurations.last().map(|c| &c.configuration);
+    of_log.or(of_snapshot).cloned().unwrap_or_default()
+}
+
+fn figures(config: &NodeConfig) -> Figures {
+    Figures {
+        id: config.id,
+        encoder: Encoder { limit: config.max_frame_bytes },
+        decoder: Decoder { limit: config.max_frame_bytes },
+        read_mode: config.read_mode,
+        ping_interval: config.ping_interval,
+        link_timeout: config.link_timeout,
+        shutdown_wait: config.shutdown_wait,
+        alone: config.peers.is_empty(),
+    }
+}
+
+/// What the core thread is made of, before it enters its runtime.
+struct CoreThread<P: ReplicatedLog, D: Disk> {
+    figures: Figures,
+    clock: Clock,
+    shared: Arc<Shared>,
+    app: Arc<dyn Application>,
+    replica: Replica<P>,
+    hands: Hands<P::Message, D>,
+    configuration: Configuration,
+    close: Arc<dyn Fn(bool) + Send + Sync>,
+}
+
+impl<P: ReplicatedLog + Send + 'static, D: Disk> CoreThread<P, D> {
+    fn run(self, runtime: Runtime, listener: Option<TcpListener>) {
+        let Self { figures, clock, shared, app, replica, hands, configuration, close } = self;
+        let snapshots = Arc::clone(&hands.snapshots);
+        let core_shared = Arc::clone(&shared);
+        let orderly = runtime.block_on(async move {
+            let listener = listener.and_then(|l| tokio::net::TcpListener::from_std(l).ok());
+            hands.transport.start(listener);
+            let core = Core::new(figures, clock, core_shared, app, replica, hands, configuration);
+            // A task of its own, not the root future: waking that one costs a system call each time.
+            tokio::spawn(core.run()).await
+        });
+        close(!matches!(orderly, Ok(true)));
+        snapshots.close();
+        runtime.shutdown_timeout(LAST_STREAMS);
+        shared.mailbox.close();
+        if let Err(e) = orderly
+            && e.is_panic()
+        {
+            std::panic::resume_unwind(e.into_panic());
+        }
+    }
+}
+
+impl From<WalError> for StartError {
+    fn from(e: WalError) -> Self {
+        match e {
+            WalError::ForeignProtocol { .. }
+            | WalError::ForeignCluster { .. }
+            | WalError::ForeignNode { .. } => Self::Identity(e),
+            _ => Self::Storage(e),
+        }
+    }
+}
