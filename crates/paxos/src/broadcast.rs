@@ -149,7 +149,8 @@ impl Paxos {
         self.hear_bound(committed);
         let mut highest = Index::ZERO;
         entries.retain(|entry| {
-            let new = entry.ballot == ballot && entry.id.index > highest && self.accepts(entry);
+            let sound = entry.ballot == ballot && entry.id.epoch <= ballot && entry.id.index > highest;
+            let new = sound && self.accepts(entry);
             if new {
                 highest = entry.id.index;
                 self.slots.put(entry.id, ballot, entry.bytes());
@@ -204,12 +205,13 @@ impl Paxos {
 
     pub(crate) fn on_accepted(&mut self, from: NodeId, word: (Epoch, Index, Index, bool), more: Vec<Span>) {
         let (ballot, upto, committed, counts) = word;
-        let now = self.now;
+        let (now, chosen) = (self.now, self.slots.committed());
         let Some(leading) = self.leading.as_mut().filter(|l| l.ballot == ballot) else {
             self.ignore(from, "accepted in another ballot");
             return;
         };
-        leading.recount = true;
+        // The last acceptors of a slot that is chosen already need not be counted.
+        leading.recount |= upto > chosen || !more.is_empty();
         if let Some(peer) = self.peer_mut(from) {
             peer.heard = Some(now);
             peer.counts = counts;

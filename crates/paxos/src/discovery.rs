@@ -272,6 +272,10 @@ impl Paxos {
             self.ignore(from, "promise of another ballot");
             return;
         };
+        if held.iter().any(|r| r.ballot >= ballot || r.epoch > r.ballot || r.from > r.to) {
+            self.ignore(from, "promise that accepted a later ballot");
+            return;
+        }
         // A body counts only where the promise vouches for it: same slot, same ballot.
         for entry in entries {
             let id = entry.id.index;

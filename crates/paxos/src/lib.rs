@@ -144,7 +144,8 @@ impl Paxos {
             snapshot: setup.snapshot,
             promised,
             established: hard.established,
-            written: hard,
+            // Damage hides the end of what the hint covers.
+            written: replog::HardState { committed: hard.committed.min(known), ..hard },
             role: Role::Electing,
             phase: Phase::Election,
             reign: replog::Epoch::ZERO,
