@@ -148,7 +148,12 @@ impl Raft {
         // Appends are contact for the follower, answers for us; a slow disk delays the answers, so ask as well.
         let is_due = |p: &Progress| now.since(p.sent) >= interval || now.since(p.heard) >= interval;
         for peer in &mut lead.peers {
-            peer.beat |= is_due(peer) || p_is_stuck(peer);
+            peer.beat |= is_due(peer);
+            if peer.flow == (Flow::Probe { sent: true }) {
+                // The probe or its answer may be lost: ask again, and do not count on the entries that rode along.
+                peer.probed_upto = Index::ZERO;
+                peer.beat = true;
+            }
         }
     }
 
@@ -175,11 +180,6 @@ impl Raft {
             }
         }
     }
-}
-
-/// Whether a probe waits for an answer that a lost message may never bring.
-fn p_is_stuck(peer: &Progress) -> bool {
-    matches!(peer.flow, Flow::Probe { sent: true })
 }
 
 impl Desk<'_> {
