@@ -1,5 +1,7 @@
 //! Read-only operations: section 8 of the Raft paper, §6.4 of the thesis.
 
+#![allow(clippy::unwrap_used, clippy::indexing_slicing)] // helpers of tests; a panic is the verdict
+
 mod common;
 use common::{Lab, hardened, n};
 use raft::{Message, Options};

@@ -1,5 +1,7 @@
 //! The claims of the Raft paper's sections 5.2 to 5.4, one test each, as schedules.
 
+#![allow(clippy::unwrap_used, clippy::indexing_slicing)] // helpers of tests; a panic is the verdict
+
 mod common;
 use common::{Lab, entry, hardened, id, n, textbook};
 use raft::Message;

@@ -1,5 +1,7 @@
 //! The claims of section 7 of the Raft paper: snapshots, sent and received.
 
+#![allow(clippy::unwrap_used, clippy::indexing_slicing)] // helpers of tests; a panic is the verdict
+
 mod common;
 use common::{Lab, entries, hardened, id, n};
 use raft::{Message, Options};
