@@ -47,13 +47,17 @@ impl Backend {
             set
         }
         match self {
-            Self::Zab => random_run::<zab::Zab>(seed, rounds, keeper::<zab::Zab>(|o, k| o.limits.keep_entries = k)),
+            Self::Zab => {
+                random_run::<zab::Zab>(seed, rounds, keeper::<zab::Zab>(|o, k| o.limits.keep_entries = k))
+            }
             Self::Raft => {
                 random_run::<raft::Raft>(seed, rounds, keeper::<raft::Raft>(|o, k| o.limits.keep_entries = k))
             }
-            Self::Paxos => {
-                random_run::<paxos::Paxos>(seed, rounds, keeper::<paxos::Paxos>(|o, k| o.limits.keep_entries = k))
-            }
+            Self::Paxos => random_run::<paxos::Paxos>(
+                seed,
+                rounds,
+                keeper::<paxos::Paxos>(|o, k| o.limits.keep_entries = k),
+            ),
         }
     }
 }

@@ -1,8 +1,8 @@
 //! `sim run` and `sim replay`: random runs of the three backends on virtual time.
 
-use anyhow::{Result, bail};
 use clap::{Parser, Subcommand, ValueEnum};
 use sim::{Backend, Total, run_seeds};
+use std::process::ExitCode;
 
 #[derive(Parser)]
 #[command(about = "Runs the consensus cores on virtual time, decided by seeds", version)]
@@ -58,11 +58,14 @@ impl From<Name> for Backend {
     }
 }
 
-fn main() -> Result<()> {
+fn main() -> ExitCode {
     match Arguments::parse().command {
         Words::Run { from, seeds, rounds, backend } => {
-            let chosen: Vec<Backend> =
-                if backend.is_empty() { Backend::ALL.to_vec() } else { backend.into_iter().map(Into::into).collect() };
+            let chosen: Vec<Backend> = if backend.is_empty() {
+                Backend::ALL.to_vec()
+            } else {
+                backend.into_iter().map(Into::into).collect()
+            };
             // A failing seed is reported below with its story; the hook would print it twice, interleaved.
             std::panic::set_hook(Box::new(|_| {}));
             let mut failed = 0;
@@ -72,7 +75,8 @@ fn main() -> Result<()> {
                 failed += total.failures.len();
             }
             if failed > 0 {
-                bail!("{failed} seeds failed");
+                eprintln!("{failed} seeds failed");
+                return ExitCode::FAILURE;
             }
         }
         Words::Replay { seed, backend, rounds } => {
@@ -80,7 +84,7 @@ fn main() -> Result<()> {
             println!("{report:#?}");
         }
     }
-    Ok(())
+    ExitCode::SUCCESS
 }
 
 fn print(backend: Backend, total: &Total, rounds: u32) {
@@ -104,6 +108,9 @@ fn print(backend: Backend, total: &Total, rounds: u32) {
     );
     for (seed, why) in total.failures.iter().take(3) {
         let first: String = why.lines().take(3).collect::<Vec<_>>().join("\n    ");
-        println!("  seed {seed}: {first}\n  again: sim replay {seed} --backend {} --rounds {rounds}", backend.name());
+        println!(
+            "  seed {seed}: {first}\n  again: sim replay {seed} --backend {} --rounds {rounds}",
+            backend.name()
+        );
     }
 }
