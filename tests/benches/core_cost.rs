@@ -28,7 +28,10 @@ impl<P: ReplicatedLog> Trio<P> {
             let setup = Setup {
                 id: NodeId(id),
                 seed: u64::from(id),
-                configurations: vec![ConfigurationAt { from: Index::ZERO, configuration: configuration.clone() }],
+                configurations: vec![ConfigurationAt {
+                    from: Index::ZERO,
+                    configuration: configuration.clone(),
+                }],
                 hard_state: HardState::default(),
                 base: LogId::ZERO,
                 snapshot: LogId::ZERO,

@@ -14,6 +14,11 @@ pub struct Script<P: ReplicatedLog> {
     tokens: u64,
 }
 
+/// `1-2` names nodes 1 and 2.
+fn group(nodes: &str) -> Result<Vec<NodeId>, Box<dyn Error>> {
+    nodes.split('-').map(|n| Ok(NodeId(n.parse()?))).collect()
+}
+
 impl<P: ReplicatedLog> Script<P> {
     /// `tune` sets an option by name, for `cluster name=value`.
     #[must_use]
@@ -75,20 +80,23 @@ impl<P: ReplicatedLog> Script<P> {
         Err("never comes to rest".into())
     }
 
-    /// Until somebody serves as leader: lets everything settle, then fires the earliest timer.
-    fn elect(&mut self) -> Outcome {
+    /// Until somebody of `among` serves as leader of the newest epoch there: lets everything settle, then fires
+    /// the earliest timer there.
+    fn elect(&mut self, among: Option<Vec<NodeId>>) -> Outcome {
         for _ in 0..100 {
             self.stabilize()?;
             let hosts = self.hosts()?;
-            let replicas = || hosts.hosts.values().filter_map(|h| h.replica.as_ref());
+            let among = among.clone().unwrap_or_else(|| hosts.ids());
+            let replicas = || among.iter().filter_map(|id| hosts.hosts[id].replica.as_ref());
             let newest = replicas().map(|r| r.status().epoch).max();
             let serves = |s: replog::Status| s.role == Role::Leader && s.phase == Phase::Broadcast;
             if replicas().any(|r| serves(r.status()) && Some(r.status().epoch) == newest) {
                 return Ok(());
             }
             let due = |id: &NodeId| hosts.hosts[id].replica.as_ref().and_then(replog::Replica::deadline);
-            let next = hosts.ids().into_iter().filter(|id| due(id).is_some()).min_by_key(due).ok_or("nobody waits")?;
-            hosts.tick(next);
+            let next =
+                among.iter().filter(|id| due(id).is_some()).min_by_key(|id| due(id)).ok_or("nobody waits")?;
+            hosts.tick(*next);
         }
         Err("nobody is elected".into())
     }
@@ -171,13 +179,8 @@ impl<P: ReplicatedLog> Script<P> {
             }
             "partition" => {
                 let mut groups = Vec::new();
-                while let Some(group) = args.next_pos() {
-                    groups.push(
-                        group
-                            .split(',')
-                            .map(|n| Ok(NodeId(n.parse()?)))
-                            .collect::<Result<_, Box<dyn Error>>>()?,
-                    );
+                while let Some(nodes) = args.next_pos() {
+                    groups.push(group(nodes)?);
                 }
                 self.hosts()?.partition(&groups);
             }
@@ -203,7 +206,10 @@ impl<P: ReplicatedLog> Script<P> {
                 }
             },
             "stabilize" => self.stabilize()?,
-            "elect" => self.elect()?,
+            "elect" => {
+                let among = args.next_pos().map(group).transpose()?;
+                self.elect(among)?;
+            }
             "snapshot" => self.hosts()?.snapshot(need(node(args.next_pos())?)?),
             "read" => {
                 self.tokens += 1;

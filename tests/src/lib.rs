@@ -11,11 +11,11 @@
 //! | `propose N value…` | offers commands to node N |
 //! | `deliver [from=A] [to=B] [n=K]` | delivers what is under way now, in order |
 //! | `drop [from=A] [to=B]` | loses what is under way |
-//! | `partition 1,2 3` / `heal` | silent cut between groups / new sessions for the pairs concerned |
+//! | `partition 1-2 3` / `heal` | silent cut between groups / new sessions for the pairs concerned |
 //! | `cut A B` | the link between A and B breaks; both are told |
 //! | `crash N [keep=K]` / `restart N` | loses unsynced writes but K of them / starts from the disk |
 //! | `fsync [N]` | completes what is written |
-//! | `elect` | settles and fires the earliest timer until a leader serves |
+//! | `elect [1-2]` | settles and fires the earliest timer (of these nodes) until one of them serves as leader |
 //! | `stabilize` | delivers and syncs until nothing moves |
 //! | `read N` / `transfer N [to=M]` / `snapshot N` | barrier, hand-over, snapshot of what is applied |
 //! | `status` / `log` | one line per node |

@@ -1,6 +1,8 @@
 //! Golden scripts. `scripts/<protocol>/*` hold their own output; each script of `scripts/shared` is run on all three
 //! protocols and compared with the three outputs beside it, so that a reader sees the protocols differ line by line.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)] // test support: panics are verdicts
+
 use replog::ReplicatedLog;
 use std::error::Error;
 use std::path::{Path, PathBuf};
@@ -60,7 +62,8 @@ fn run_own<P: ReplicatedLog>(tune: fn(&mut P::Options, &str, &str) -> Outcome) {
     let found = files(P::NAME, "script");
     assert!(!found.is_empty(), "no scripts for {}", P::NAME);
     for path in found {
-        goldenscript::run(&mut Script::<P>::new(tune), &path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+        goldenscript::run(&mut Script::<P>::new(tune), &path)
+            .unwrap_or_else(|e| panic!("{}: {e}", path.display()));
     }
 }
 
