@@ -1,1 +1,55 @@
-fn main() {}
+//! `bench-harness`: races the consensus backends, and ZooKeeper and etcd, on equal terms.
+//!
+//! ```text
+//!  args ─► compare ─► experiments ─► cluster (real processes) ◄─ load (one thread, raw frames)
+//!                        │
+//!                        └► record (run.json) ─► report (table, Markdown, HTML)
+//! ```
+//!
+//! Rules (experiments.md section 3): the same durability, the same generator and the same faults for everyone; closed
+//! and open loop are never mixed up; repeats are interleaved; histograms are merged; what fails is reported.
+
+mod args;
+mod backend;
+mod clock;
+mod cluster;
+mod compare;
+mod environment;
+mod experiments;
+mod lab;
+mod load;
+mod null_server;
+mod peers;
+mod record;
+mod report;
+mod stats;
+
+use anyhow::Result;
+use clap::Parser;
+
+fn main() -> Result<()> {
+    let cli = args::Cli::parse();
+    end_with_the_terminal()?;
+    match cli.action {
+        args::Action::Compare(options) => compare::compare(&options).map(|_| ()),
+        args::Action::Report { run } => report::again(&run),
+    }
+}
+
+/// SIGINT and SIGTERM end every server and remove every directory of this run.
+fn end_with_the_terminal() -> Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    std::thread::Builder::new().name("signals".into()).spawn(move || {
+        runtime.block_on(async {
+            use tokio::signal::unix::{SignalKind, signal};
+            let Ok(mut terminate) = signal(SignalKind::terminate()) else { return };
+            tokio::select! {
+                _ = tokio::signal::ctrl_c() => {}
+                _ = terminate.recv() => {}
+            }
+            cluster::process::end_all();
+            std::process::exit(130);
+        });
+    })?;
+    Ok(())
+}

@@ -1,0 +1,154 @@
+//! The command line.
+
+use crate::backend::BACKENDS;
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use std::path::PathBuf;
+
+/// Races the consensus backends, and ZooKeeper and etcd, on equal terms.
+#[derive(Debug, Parser)]
+#[command(name = "bench-harness", version, about)]
+pub(crate) struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub(crate) action: Action,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Action {
+    /// Measure throughput, elections, sync cost, commit cost and footprint, and write a report.
+    Compare(Compare),
+    /// Make the reports of a run again from its run.json.
+    Report {
+        /// The run's folder.
+        run: PathBuf,
+    },
+}
+
+/// One experiment of the comparison.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Experiment {
+    /// get, set, create; closed loop.
+    Throughput,
+    /// Leader killed and frozen under load.
+    Election,
+    /// A follower rejoins by log and by snapshot.
+    Sync,
+    /// Messages, bytes, fsyncs per commit.
+    Commit,
+    /// Idle CPU, memory with many znodes.
+    Footprint,
+}
+
+/// Options of `compare`.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct Compare {
+    /// Short windows and few trials: two minutes for three backends, for a first look.
+    #[arg(long)]
+    pub(crate) quick: bool,
+    /// Backends to race.
+    #[arg(long, value_delimiter = ',', default_values = BACKENDS, value_parser = BACKENDS)]
+    pub(crate) backends: Vec<String>,
+    /// No backend of ours: peers only.
+    #[arg(long, requires = "peers")]
+    pub(crate) no_backends: bool,
+    /// Installed systems to race with.
+    #[arg(long, value_delimiter = ',', value_parser = ["zookeeper", "etcd"])]
+    pub(crate) peers: Vec<String>,
+    /// Folder for the results; default: results/compare-<time>-<commit>.
+    #[arg(long)]
+    pub(crate) out: Option<PathBuf>,
+    /// Experiments to run; default: all.
+    #[arg(long, value_delimiter = ',', value_enum)]
+    pub(crate) only: Vec<Experiment>,
+    /// Interleaved repeats of the throughput cells [default: 5, quick: 1].
+    #[arg(long, value_parser = clap::value_parser!(u16).range(1..=100))]
+    pub(crate) repeats: Option<u16>,
+    /// Seconds measured per cell [default: 3, quick: 0.4].
+    #[arg(long, value_parser = seconds)]
+    pub(crate) seconds: Option<f64>,
+    /// Leader kills, and leader freezes, per system [default: 10, quick: 2].
+    #[arg(long, value_parser = clap::value_parser!(u16).range(1..=1000))]
+    pub(crate) trials: Option<u16>,
+    /// Seconds of load before a JVM is measured [default: 60, quick: 10].
+    #[arg(long, value_parser = seconds)]
+    pub(crate) jvm_warmup: Option<f64>,
+    /// Directory below which servers keep their data (a real disk, or fsync means nothing).
+    #[arg(long, default_value_os_t = std::env::temp_dir())]
+    pub(crate) data: PathBuf,
+    /// The menagerie binary to start; default: build the release binary first.
+    #[arg(long)]
+    pub(crate) server: Option<PathBuf>,
+}
+
+fn seconds(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(s) if s > 0.0 && s <= 3600.0 => Ok(s),
+        _ => Err(format!("{text:?} is not a number of seconds between 0 and 3600")),
+    }
+}
+
+impl Compare {
+    /// Whether `experiment` runs.
+    pub(crate) fn wants(&self, experiment: Experiment) -> bool {
+        self.only.is_empty() || self.only.contains(&experiment)
+    }
+
+    /// `quick` or `full`.
+    pub(crate) fn suite(&self) -> &'static str {
+        if self.quick { "quick" } else { "full" }
+    }
+
+    /// Repeats of the throughput cells.
+    pub(crate) fn repeats(&self) -> usize {
+        self.repeats.map_or(if self.quick { 1 } else { 5 }, usize::from)
+    }
+
+    /// Seconds measured per cell.
+    pub(crate) fn cell_seconds(&self) -> f64 {
+        self.seconds.unwrap_or(if self.quick { 0.4 } else { 3.0 })
+    }
+
+    /// Trials per fault and system.
+    pub(crate) fn trials(&self) -> usize {
+        self.trials.map_or(if self.quick { 2 } else { 10 }, usize::from)
+    }
+
+    /// Seconds of warm-up for a JVM.
+    pub(crate) fn jvm_warmup(&self) -> f64 {
+        self.jvm_warmup.unwrap_or(if self.quick { 10.0 } else { 60.0 })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(line: &str) -> Result<Compare, String> {
+        let cli = Cli::try_parse_from(line.split_whitespace()).map_err(|e| e.to_string())?;
+        match cli.action {
+            Action::Compare(compare) => Ok(compare),
+            Action::Report { run } => Err(format!("report {run:?}")),
+        }
+    }
+
+    #[test]
+    fn the_issues_command_is_understood() {
+        let compare =
+            parse("bench-harness compare --quick --peers zookeeper,etcd --backends zab,raft").unwrap();
+        assert_eq!((compare.peers.len(), compare.backends.len(), compare.suite()), (2, 2, "quick"));
+        let all = parse("bench-harness compare").unwrap();
+        assert_eq!((all.backends.len(), all.repeats(), all.trials()), (3, 5, 10));
+        assert!(all.wants(Experiment::Sync));
+    }
+
+    #[test]
+    fn mistakes_are_named_with_what_would_be_right() {
+        let error = |line| parse(line).unwrap_err();
+        assert!(error("bench-harness compare --backends zap").contains("zab"));
+        assert!(error("bench-harness compare --peers consul").contains("zookeeper"));
+        assert!(error("bench-harness compare --seconds 0").contains("between 0 and 3600"));
+        assert!(error("bench-harness compare --repeats 0").contains("1..=100"));
+        assert!(error("bench-harness compare --no-backends").contains("--peers"));
+    }
+}
