@@ -17,6 +17,7 @@ use std::thread::JoinHandle;
 pub(crate) struct NullServer {
     address: SocketAddr,
     stop: Arc<AtomicBool>,
+    #[cfg_attr(not(test), expect(dead_code, reason = "only tests want an outage"))]
     silent: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
 }
