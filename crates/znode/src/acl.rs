@@ -326,3 +326,7 @@ impl AclTable {
         self.slots.get_mut(id as usize - 1).unwrap_or_else(|| panic!("ACL {id} is used but not stored"))
     }
 }
+
+#[cfg(test)]
+#[path = "acl_tests.rs"]
+mod tests;

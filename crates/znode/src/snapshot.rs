@@ -324,3 +324,7 @@ impl Source<'_> {
         Ok(acl)
     }
 }
+
+#[cfg(test)]
+#[path = "snapshot_tests.rs"]
+mod tests;

@@ -457,3 +457,7 @@ impl Tree {
 fn node_bytes(node: &Node) -> u64 {
     (node.path.len() + node.data.as_ref().map_or(0, |data| data.len())) as u64
 }
+
+#[cfg(test)]
+#[path = "tree_tests.rs"]
+mod tests;

@@ -396,3 +396,7 @@ impl Table {
         self.forget(connection, path, modes, modes & !STANDARD);
     }
 }
+
+#[cfg(test)]
+#[path = "watch_tests.rs"]
+mod tests;
