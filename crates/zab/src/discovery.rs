@@ -48,6 +48,9 @@ impl Zab {
             transfer: None,
         });
         self.note(out);
+        if self.options.connectivity {
+            self.tell_all(false);
+        }
         for (from, (session, promised, counts)) in waiting {
             self.on_follower_info(from, session, promised, counts, out);
         }

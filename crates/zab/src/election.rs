@@ -145,7 +145,7 @@ impl Zab {
         }
     }
 
-    fn tell_all(&mut self, ask: bool) {
+    pub(crate) fn tell_all(&mut self, ask: bool) {
         for to in self.configuration.voter_ids() {
             if to != self.id && self.links.contains_key(&to) {
                 self.tell(to, ask);
@@ -257,7 +257,10 @@ impl Zab {
         // spec: zookeeper FastLeaderElection.checkLeader
         let told = self.configuration.is_quorum(QuorumPhase::Election, agrees);
         let says_so = settled.get(&word.leader).is_some_and(|s| s.leads && s.epoch == word.epoch);
-        if told && says_so && word.leader != me {
+        // A spoke of a hub hears no other voter. That its own candidate won this very round is enough then: an old
+        // leader is of an older round.
+        let won = self.options.connectivity && leads && n.round == round && l.vote.node == from;
+        if (told && says_so || won) && word.leader != me {
             self.round = n.round;
             self.elected = n.vote;
             return self.become_follower(word.leader, out);

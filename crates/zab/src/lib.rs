@@ -108,8 +108,7 @@ impl ReplicatedLog for Zab {
     fn open(setup: Setup<Options>, now: Time, out: &mut Out) -> Self {
         let log = History::new(setup.base, &setup.entries);
         let beyond = setup.snapshot.index > log.last().index;
-        let damage = setup.damaged.iter().map(|s| s.from.prev()).min();
-        let hint = setup.hard_state.committed.min(log.last().index).min(damage.unwrap_or(log.last().index));
+        let hint = setup.hard_state.committed.min(log.last().index);
         let committed = hint.max(setup.snapshot.index).max(log.base().index);
         let last = log.last();
         let own = Vote { epoch: setup.hard_state.established, last, node: setup.id };

@@ -13,7 +13,7 @@
 //!
 //! A message never says how many entries ride with it: the driver may cut the attachment.
 
-use crate::history::Table;
+pub use crate::history::Table;
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 use replog::{Epoch, Index, LogId, NodeId, Phase, Span, Token};
