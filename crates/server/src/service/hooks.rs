@@ -1,0 +1,189 @@
+//! What a node calls: [`Application`] for [`Service`].
+//!
+//! The functions of the core thread hand over and return: they touch leaf locks and single connections, which nobody
+//! holds during a system call or while applying a batch.
+
+use super::Service;
+use super::connection::{Connection, WaitingKind};
+use super::peer_message::PeerMessage;
+use bytes::Bytes;
+use node::{Application, Barrier, FrozenState, NodeHandle, View};
+use replog::{Entry, Epoch, LogId, NodeId, Phase, Refusal, Role};
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Instant;
+use znode::Machine;
+
+impl Application for Service {
+    fn on_start(&self, handle: &NodeHandle) {
+        let _ = self.handle.set(handle.clone());
+    }
+
+    fn apply(&self, entries: &[Entry]) {
+        self.apply_entries(entries);
+    }
+
+    fn freeze(&self) -> FrozenState {
+        // A clone costs some reference counts; the tree is copied, page by page, only where it changes meanwhile.
+        let frozen = self.state.read().clone();
+        Box::new(move |to| frozen.write_snapshot(to))
+    }
+
+    fn install(&self, at: LogId, from: &mut dyn io::Read) -> io::Result<()> {
+        let machine =
+            Machine::read_snapshot(from).map_err(|e| io::Error::new(io::ErrorKind::InvalidData, e))?;
+        if machine.last_index() != at.index.0 {
+            let reason = format!("it holds the state at {}, not at {}", machine.last_index(), at.index);
+            return Err(io::Error::new(io::ErrorKind::InvalidData, reason));
+        }
+        let mut state = self.state.write();
+        *state = machine;
+        // Contract-schedules §7 (c): the events of the changes that were skipped are unknown, and so are the outcomes of
+        // requests whose entries lie inside. Clients must come again and ask.
+        let abandoned = self.forwarder.lock().on_install(self.now());
+        for taker in abandoned {
+            taker.connection().close();
+        }
+        for connection in self.registry.read().iter() {
+            connection.close();
+        }
+        self.watches.lock().clear();
+        drop(state);
+        Ok(())
+    }
+
+    fn on_message(&self, from: NodeId, message: Bytes) {
+        // Commands live on in the log's memory; the receive buffer must not be kept alive for them.
+        match PeerMessage::decode(Bytes::copy_from_slice(&message)) {
+            Some(PeerMessage::Forward(commands)) => {
+                if let Some(handle) = self.handle.get() {
+                    handle.propose(commands);
+                }
+            }
+            Some(PeerMessage::Touches(sessions)) => {
+                let now = self.now();
+                let mut expiry = self.expiry.lock();
+                sessions.into_iter().for_each(|session| expiry.touch(now, session));
+            }
+            None => tracing::warn!(%from, bytes = message.len(), "unknown message of a peer"),
+        }
+    }
+
+    fn on_view(&self, view: &View) {
+        let route = route(self.me, view);
+        let before = std::mem::replace(&mut *self.route.lock(), route);
+        if before != route {
+            tracing::info!(role = ?view.role, phase = ?view.phase, epoch = %view.epoch, leader = ?view.leader, "view");
+        }
+        let now = self.now();
+        let mut forwarder = self.forwarder.lock();
+        forwarder.on_route(now, route);
+        self.forward(&mut forwarder);
+        drop(forwarder);
+        if !view.is_leading() {
+            self.expiry.lock().end();
+        }
+    }
+
+    fn on_link(&self, peer: NodeId, up: bool) {
+        let mut links = self.links.lock();
+        if up {
+            links.insert(peer);
+        } else {
+            links.remove(&peer);
+        }
+        drop(links);
+        if up {
+            let now = self.now();
+            let mut forwarder = self.forwarder.lock();
+            forwarder.on_link_up(now, peer);
+            self.forward(&mut forwarder);
+        }
+    }
+
+    fn on_barrier(&self, token: u64, outcome: Result<Barrier, Refusal>) {
+        let connection = {
+            let mut barriers = self.barriers.lock();
+            match outcome {
+                Ok(_) => barriers.waiting.remove(&token),
+                Err(_) => {
+                    if barriers.waiting.contains_key(&token) {
+                        barriers.refused.push(token);
+                    }
+                    None
+                }
+            }
+        };
+        let (Some(connection), Ok(barrier)) = (connection, outcome) else { return };
+        let mut state = connection.lock();
+        for waiting in &mut state.queue {
+            if let WaitingKind::Sync { token: of, at, .. } = &mut waiting.kind
+                && *of == token
+            {
+                *at = Some(barrier.at.0);
+            }
+        }
+        drop(state);
+        // The task looks at the state: this thread must not wait for the apply thread.
+        connection.wake.notify_one();
+    }
+}
+
+/// Where requests go: the leader, once it takes them.
+fn route(me: NodeId, view: &View) -> Option<(Epoch, NodeId)> {
+    let leader = view.leader.filter(|_| view.phase == Phase::Broadcast)?;
+    (leader != me || view.role == Role::Leader).then_some((view.epoch, leader))
+}
+
+impl super::Taker {
+    fn connection(&self) -> &Arc<Connection> {
+        match self {
+            Self::Write(connection) => connection,
+            Self::Connect(connecting) => &connecting.connection,
+        }
+    }
+}
+
+impl Service {
+    /// Asks for a read barrier on behalf of a connection's sync.
+    pub(super) fn barrier(&self, connection: &Arc<Connection>) -> u64 {
+        let token = {
+            let mut barriers = self.barriers.lock();
+            barriers.next += 1;
+            let token = barriers.next;
+            barriers.waiting.insert(token, connection.clone());
+            token
+        };
+        if let Some(handle) = self.handle.get() {
+            handle.barrier(token);
+        }
+        token
+    }
+
+    /// After a barrier of this connection passed: answers its sync, or leaves that to the apply thread.
+    pub(super) fn look_at_barriers(&self, connection: &Arc<Connection>) {
+        let waits = |state: &super::connection::State| {
+            state.queue.iter().find_map(|w| match w.kind {
+                WaitingKind::Sync { at: Some(at), .. } => Some(at),
+                _ => None,
+            })
+        };
+        if waits(&connection.lock()).is_none() {
+            return;
+        }
+        let machine = self.state.read();
+        let mut watches = self.watches.lock();
+        let mut state = connection.lock();
+        self.advance(&machine, &mut watches, connection, &mut state, Instant::now());
+        // Under the state's lock: the apply thread will look after its next entry.
+        if let Some(at) = waits(&state).filter(|at| *at > machine.last_index()) {
+            self.barriers.lock().passed.push((at, connection.clone()));
+            self.awaited.fetch_min(at, Relaxed);
+        }
+        drop(state);
+        drop(watches);
+        drop(machine);
+        connection.flush();
+    }
+}

@@ -1,0 +1,115 @@
+//! What happens by the clock: expiry, reports of touches, connections without a leader, sending again.
+
+use super::{Service, peer_message};
+use node::View;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
+use znode::{Command, Decision};
+
+/// How often it runs. An idle server wakes for this and for heartbeats.
+const PERIOD: Duration = Duration::from_millis(50);
+
+impl Service {
+    /// Runs for as long as clients are served.
+    pub(super) async fn keep_up(self: Arc<Self>) {
+        let mut interval = tokio::time::interval(PERIOD);
+        interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let half_tick = u64::from(self.config.tick_ms / 2);
+        let mut reported = 0;
+        loop {
+            interval.tick().await;
+            let Some(handle) = self.handle.get() else { continue };
+            let view = handle.view();
+            let now = self.now();
+            {
+                let mut forwarder = self.forwarder.lock();
+                forwarder.on_tick(now);
+                self.forward(&mut forwarder);
+            }
+            if now >= reported + half_tick {
+                reported = now;
+                self.report_touches(&view);
+            }
+            self.expire(&view);
+            self.close_cut_off(&view);
+            self.ask_refused_barriers();
+        }
+    }
+
+    /// Tells the leader which clients were heard.
+    // requirement: S7
+    fn report_touches(&self, view: &View) {
+        let touched: Vec<i64> = {
+            let registry = self.registry.read();
+            let heard = registry.iter().filter(|c| c.touched.load(Relaxed) && c.touched.swap(false, Relaxed));
+            heard.filter_map(|c| c.session()).collect()
+        };
+        if touched.is_empty() {
+            return;
+        }
+        let route = *self.route.lock();
+        if view.is_leading() {
+            let now = self.now();
+            let mut expiry = self.expiry.lock();
+            touched.into_iter().for_each(|session| expiry.touch(now, session));
+        } else if let (Some((_, leader)), Some(handle)) = (route, self.handle.get()) {
+            handle.send(leader, peer_message::touches(&touched));
+        }
+    }
+
+    /// Leader: proposes the end of sessions whose clients were not heard.
+    fn expire(&self, view: &View) {
+        if !view.is_leading() {
+            return;
+        }
+        let Some(handle) = self.handle.get() else { return };
+        let epoch = znode::Epoch::new(view.epoch.round, view.epoch.proposer);
+        let now = self.now();
+        if !self.expiry.lock().is_reigning_in(epoch) {
+            // Under the state's lock, so that no session is opened between the reading and the beginning.
+            let machine = self.state.read();
+            let sessions = machine.sessions().map(|(id, s)| (id, u32::try_from(s.timeout_ms).unwrap_or(0)));
+            self.expiry.lock().begin(now, epoch, sessions);
+        }
+        let in_contact = view.contact.elapsed() < Duration::from_millis(self.config.tick_ms.into());
+        let due = self.expiry.lock().due(now, in_contact);
+        let commands: Vec<_> = due
+            .into_iter()
+            .map(|session| {
+                tracing::info!(session = format_args!("{session:#x}"), "session expires");
+                super::encode(&Command::Decision { epoch, decision: Decision::Expire { session } })
+            })
+            .collect();
+        if !commands.is_empty() {
+            handle.propose(commands);
+        }
+    }
+
+    /// Closes connections whose clients are better off with another server.
+    fn close_cut_off(&self, view: &View) {
+        let silence = view.contact.elapsed();
+        if silence < Duration::from_millis(u64::from(self.config.min_session_ms / 3)) {
+            return;
+        }
+        for connection in self.registry.read().iter() {
+            let timeout_ms = connection.timeout_ms.load(Relaxed);
+            if timeout_ms > 0 && silence > Duration::from_millis(u64::from(timeout_ms / 3)) {
+                tracing::info!(peer = %connection.peer, ?silence, "no contact to a leader: closing");
+                connection.close();
+            }
+        }
+    }
+
+    fn ask_refused_barriers(&self) {
+        let refused = {
+            let mut barriers = self.barriers.lock();
+            barriers.waiting.retain(|_, connection| !connection.is_closed());
+            let waiting = std::mem::take(&mut barriers.refused);
+            waiting.into_iter().filter(|token| barriers.waiting.contains_key(token)).collect::<Vec<_>>()
+        };
+        if let Some(handle) = self.handle.get() {
+            refused.into_iter().for_each(|token| handle.barrier(token));
+        }
+    }
+}
