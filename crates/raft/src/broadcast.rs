@@ -197,7 +197,7 @@ impl Desk<'_> {
             self.append(peer, None);
         }
         // A follower commits up to what it has verified, so telling it more than was sent is useless.
-        if self.eager && peer.told < self.committed && peer.flow == Flow::Replicate {
+        if self.eager && peer.told < self.committed && !peer.is_syncing() {
             peer.told = self.committed;
             let message = Message::Commit { term: self.term, commit: self.committed };
             self.outgoing.push(Outgoing { to: peer.node, message, attach: None, after: Ticket::NONE });

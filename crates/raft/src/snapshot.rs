@@ -72,6 +72,7 @@ impl Raft {
             self.log.truncate(cut);
             self.writes.truncate(cut);
             self.on_config_truncated(cut, out);
+            self.following.verified = Index::ZERO;
         }
         self.writes.install(at, self.told, agrees);
         self.log.purge(at);

@@ -18,16 +18,17 @@ use crate::writes::Writes;
 use alloc::vec::Vec;
 use replog::{
     Configuration, ConfigurationAt, Effect, Effects, Entry, Guarantees, HardState, Index, Input,
-    Message as _, NodeId, Refusal, ReplicatedLog, Rng, Setup, Span, Stamp, Status, Time, Violation,
+    Message as _, NodeId, QuorumPhase, Refusal, ReplicatedLog, Rng, Setup, Span, Stamp, Status, Time,
+    Violation,
 };
 
 impl ReplicatedLog for Raft {
     type Message = Message;
     type Options = Options;
     const NAME: &'static str = "raft";
-    // Entries commit in log order, but a leader may commit an older leader's entries behind newer ones of its own
-    // submission order: primary order holds per term only (zab-dsn11 §2 gives the counterexample).
-    const GUARANTEES: Guarantees = Guarantees { primary_order: false, fifo_links: false };
+    // Terms never decrease along a log, and a leader appends only behind everything that its log holds: whatever of
+    // it commits, commits behind all that it proposed before (log matching), and behind all earlier reigns.
+    const GUARANTEES: Guarantees = Guarantees { primary_order: true, fifo_links: false };
 
     fn open(setup: Setup<Options>, now: Time, out: &mut Effects<Message>) -> Self {
         let mut raft = restored(setup, now);
@@ -154,7 +155,9 @@ fn restored(setup: Setup<Options>, now: Time) -> Raft {
 impl Raft {
     fn arm_first_timer(&mut self) {
         self.reset_election_timer();
-        if self.options.pre_vote && self.options.lease.is_none() {
+        if self.config().is_quorum(QuorumPhase::Election, |node| node == self.id) {
+            self.election_at = self.now; // nobody to wait for
+        } else if self.options.pre_vote && self.options.lease.is_none() {
             // Nobody was ever heard: a whole cluster that starts need not wait for the full timeout. If there is a
             // leader, pre-votes are refused and nothing has happened.
             let timing = &self.options.timing;

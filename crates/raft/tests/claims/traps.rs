@@ -2,10 +2,7 @@
 //! Traps that are claims of the paper or the thesis are tested there: 1, 4 and 16 in `safety`, 7 and 8 in `reads`,
 //! 9 to 12, 17 and 19 in `thesis`. Trap 20 (applied index stored with the state) concerns the layer above.
 
-#![allow(clippy::unwrap_used, clippy::indexing_slicing)] // helpers of tests; a panic is the verdict
-
-mod common;
-use common::{Lab, Packet, entry, hardened, id, n, textbook};
+use crate::lab::{Lab, Packet, entry, hardened, id, n, textbook};
 use raft::{Message, Options};
 use replog::{
     Body, Configuration, ConfigurationAt, Entry, Epoch, HardState, Index, Input, LogId, LogOp, Notice,
@@ -80,10 +77,10 @@ fn trap_2_what_resets_the_timer() {
 #[test]
 fn trap_3_a_matching_suffix_stays() {
     let mut lab = Lab::new(3, textbook());
-    hand(&mut lab, 1, 2, append(1, LogId::ZERO, 0), common::entries(&[1, 1, 1, 1]));
+    hand(&mut lab, 1, 2, append(1, LogId::ZERO, 0), crate::lab::entries(&[1, 1, 1, 1]));
     lab.sync(n(2));
     assert_eq!(claimed(&lab, 2), Some(Index(4)));
-    hand(&mut lab, 1, 2, append(1, LogId::ZERO, 0), common::entries(&[1, 1]));
+    hand(&mut lab, 1, 2, append(1, LogId::ZERO, 0), crate::lab::entries(&[1, 1]));
     hand(&mut lab, 1, 2, append(1, id(1, 1), 0), vec![]);
     assert_eq!(lab.log(n(2)), [1, 1, 1, 1], "4 was acknowledged and may be committed");
 }

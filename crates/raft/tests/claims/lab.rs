@@ -2,8 +2,7 @@
 //!
 //! Nothing happens by itself. Every node has its own clock, which stands still unless the test moves it: no timer
 //! fires that the schedule does not name.
-#![allow(clippy::unwrap_used, clippy::indexing_slicing)]
-#![allow(dead_code, unreachable_pub, missing_docs)] // every test file uses a part of it
+#![allow(unreachable_pub)]
 
 use bytes::Bytes;
 use raft::{Message, Options, Raft};

@@ -1,9 +1,6 @@
 //! The claims of section 7 of the Raft paper: snapshots, sent and received.
 
-#![allow(clippy::unwrap_used, clippy::indexing_slicing)] // helpers of tests; a panic is the verdict
-
-mod common;
-use common::{Lab, entries, hardened, id, n};
+use crate::lab::{Lab, entries, hardened, id, n};
 use raft::{Message, Options};
 use replog::{
     Configuration, ConfigurationAt, Epoch, HardState, Index, Input, LogId, LogOp, Notice, Setup, Span,
@@ -175,7 +172,7 @@ fn s7_a_log_that_disagrees_goes_at_once() {
     let prev = LogId::ZERO;
     let message = Message::AppendEntries { term, prev, commit: Index(4), round: 1, sync: true };
     lab.drop_all();
-    lab.hand(common::Packet { from: n(1), to: n(3), message, entries: Vec::new() });
+    lab.hand(crate::lab::Packet { from: n(1), to: n(3), message, entries: Vec::new() });
     lab.sync(n(3));
     for packet in lab.take(|p| p.from == n(3)) {
         if let Message::Appended { matched, .. } = packet.message {

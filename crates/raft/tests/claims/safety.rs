@@ -1,9 +1,6 @@
 //! The claims of the Raft paper's sections 5.2 to 5.4, one test each, as schedules.
 
-#![allow(clippy::unwrap_used, clippy::indexing_slicing)] // helpers of tests; a panic is the verdict
-
-mod common;
-use common::{Lab, entry, hardened, id, n, textbook};
+use crate::lab::{Lab, entry, hardened, id, n, textbook};
 use raft::Message;
 use replog::{Index, LogOp};
 
@@ -295,7 +292,7 @@ fn s5_4_3_a_commit_that_overtakes_its_entries_applies_nothing_wrong() {
     lab.drop_all();
     let term = lab.status(n(1)).epoch;
     let commit = Message::Commit { term, commit: Index(2) };
-    lab.hand(common::Packet { from: n(1), to: n(3), message: commit, entries: Vec::new() });
+    lab.hand(crate::lab::Packet { from: n(1), to: n(3), message: commit, entries: Vec::new() });
     assert_eq!(lab.status(n(3)).committed, Index::ZERO);
     assert!(lab.servers[&n(3)].applied.is_empty());
     lab.pass(n(1), lab.options.timing.heartbeat * 3);
@@ -362,7 +359,7 @@ fn entries_that_cannot_be_a_leaders_are_ignored() {
         (append(id(9, 1)), vec![]),
     ];
     for (message, entries) in wrong {
-        lab.hand(common::Packet { from: n(1), to: n(2), message, entries });
+        lab.hand(crate::lab::Packet { from: n(1), to: n(2), message, entries });
         assert_eq!(lab.log(n(2)), [1]);
     }
 }

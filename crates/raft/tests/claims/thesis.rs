@@ -1,10 +1,7 @@
 //! The claims of Ongaro's thesis that the paper leaves out: transfer (§3.10), disruption (§4.2.3), CheckQuorum
 //! (§6.2), PreVote (§9.6); and what they do together.
 
-#![allow(clippy::unwrap_used, clippy::indexing_slicing)] // helpers of tests; a panic is the verdict
-
-mod common;
-use common::{Lab, hardened, is_vote, n, textbook};
+use crate::lab::{Lab, hardened, is_vote, n, textbook};
 use raft::{Message, Options, Raft};
 use replog::conformance::{Cluster, ClusterOptions, Crash};
 use replog::{Input, NodeId, Notice, Phase, Refusal, ReplicatedLog as _, Role, Token};

@@ -1,9 +1,6 @@
 //! Read-only operations: section 8 of the Raft paper, §6.4 of the thesis.
 
-#![allow(clippy::unwrap_used, clippy::indexing_slicing)] // helpers of tests; a panic is the verdict
-
-mod common;
-use common::{Lab, hardened, n};
+use crate::lab::{Lab, hardened, n};
 use raft::{Message, Options};
 use replog::conformance::{Cluster, ClusterOptions};
 use replog::{Index, Input, Notice, ReadMode, ReplicatedLog as _, Time, Token};
@@ -130,7 +127,7 @@ fn t6_4_followers_ask_the_leader() {
 /// §6.4 A leader that was replaced without knowing it confirms nothing.
 #[test]
 fn t6_4_a_deposed_leader_serves_nothing() {
-    let mut lab = Lab::new(3, common::textbook());
+    let mut lab = Lab::new(3, crate::lab::textbook());
     lab.elect(n(1));
     lab.campaign(n(2), &[n(2), n(3)]);
     lab.settle(&[n(2), n(3)]);
