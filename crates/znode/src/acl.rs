@@ -8,7 +8,7 @@
 //! Identities are resolved by the serving server and travel in the command: `apply` must not ask what only one
 //! server knows (its peers' addresses, its certificate authorities). Invariants:
 //! * nothing here reads anything but its arguments;
-//! * `world:anyone:cdrwa` is [`AclId::OPEN`], costs no table entry and is allowed without looking at identities;
+//! * `world:anyone:cdrwa` costs no table entry and is allowed without looking at identities;
 //! * stored ACLs own their bytes: they never keep a received frame alive.
 //!
 //! Source: zookeeper-reference 1.12.

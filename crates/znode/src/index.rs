@@ -1,13 +1,13 @@
-//! From a path to its node: a hash table in shards that snapshots share, four bytes per node.
+//! From a path to its node: a hash table in shards that snapshots share, eight bytes per node.
 //!
 //! ```text
-//!  hash(path) ─┬─ bits 40…49 ─► shard (Arc, copied at the first write after a clone)
-//!              └─ the rest ───► slot ─► NodeId ─► compare the node's own path
+//!  hash(path), 32 bits:  31…25 tag │ 24…14 shard (Arc, copied at the first write after a clone) │ low bits: bucket
+//!                                          └─► bucket (hash, NodeId) ─► compare the node's own path
 //! ```
 //!
-//! Keys are not stored: the slab has them. The table is only ever asked for one path, never walked, so neither the
-//! hash function nor the history of insertions can show anywhere. The hash is fixed (no seed of the process), so that
-//! a simulation is repeatable.
+//! Keys are not stored: the slab has them. The hash is, so that a table grows without a look at any node. The table is
+//! only ever asked for one path, never walked, so neither the hash function nor the history of insertions can show
+//! anywhere. The hash is fixed (no seed of the process), so that a simulation is repeatable.
 
 use crate::slab::{NodeId, Slab};
 use hashbrown::HashTable;
@@ -15,14 +15,20 @@ use std::sync::Arc;
 
 const SHARDS: usize = 1024;
 
+#[derive(Clone, Copy, Debug)]
+struct Entry {
+    hash: u32,
+    id: NodeId,
+}
+
 /// The table.
 #[derive(Clone, Debug)]
 pub(crate) struct PathIndex {
-    shards: Vec<Arc<HashTable<NodeId>>>,
+    shards: Vec<Arc<HashTable<Entry>>>,
 }
 
 /// Folded multiplication over eight bytes at a time.
-fn hash(path: &str) -> u64 {
+fn hash(path: &str) -> u32 {
     const K: u64 = 0x9e37_79b9_7f4a_7c15;
     const M: u64 = 0xd6e8_feb8_6659_fd93;
     let fold = |a: u64, b: u64| {
@@ -39,11 +45,17 @@ fn hash(path: &str) -> u64 {
     for (to, from) in last.iter_mut().zip(rest) {
         *to = *from;
     }
-    fold(fold(state ^ u64::from_le_bytes(last), M), K)
+    let state = fold(fold(state ^ u64::from_le_bytes(last), M), K);
+    (state ^ (state >> 32)) as u32
 }
 
-const fn shard_of(hash: u64) -> usize {
-    (hash >> 40) as usize % SHARDS
+/// The table takes buckets from the low and tags from the high end of 64 bits.
+const fn spread(hash: u32) -> u64 {
+    hash as u64 | (hash as u64) << 32
+}
+
+const fn shard_of(hash: u32) -> usize {
+    (hash >> 14) as usize % SHARDS
 }
 
 impl PathIndex {
@@ -54,24 +66,23 @@ impl PathIndex {
     #[inline]
     pub(crate) fn find(&self, slab: &Slab, path: &str) -> Option<NodeId> {
         let hash = hash(path);
-        let shard = self.shards.get(shard_of(hash))?;
-        shard.find(hash, |id| *slab.node(*id).path == *path).copied()
+        let same = |entry: &Entry| entry.hash == hash && *slab.node(entry.id).path == *path;
+        Some(self.shards.get(shard_of(hash))?.find(spread(hash), same)?.id)
     }
 
-    /// Adds a node that is in the slab already and was not in the table.
-    pub(crate) fn insert(&mut self, slab: &Slab, id: NodeId) {
-        let hash_of = |id: &NodeId| hash(&slab.node(*id).path);
-        let hash = hash_of(&id);
+    /// Adds a node that was not in the table.
+    pub(crate) fn insert(&mut self, path: &str, id: NodeId) {
+        let hash = hash(path);
         if let Some(shard) = self.shards.get_mut(shard_of(hash)) {
-            Arc::make_mut(shard).insert_unique(hash, id, hash_of);
+            Arc::make_mut(shard).insert_unique(spread(hash), Entry { hash, id }, |entry| spread(entry.hash));
         }
     }
 
-    /// Removes a node that is in the slab still.
-    pub(crate) fn remove(&mut self, slab: &Slab, id: NodeId) {
-        let hash = hash(&slab.node(id).path);
+    /// Removes a node.
+    pub(crate) fn remove(&mut self, path: &str, id: NodeId) {
+        let hash = hash(path);
         if let Some(shard) = self.shards.get_mut(shard_of(hash))
-            && let Ok(entry) = Arc::make_mut(shard).find_entry(hash, |other| *other == id)
+            && let Ok(entry) = Arc::make_mut(shard).find_entry(spread(hash), |entry| entry.id == id)
         {
             entry.remove();
         }

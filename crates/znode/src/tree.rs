@@ -365,8 +365,9 @@ impl Tree {
         (node.first_child, node.children) = (NodeId::NONE, 0);
         self.bytes += node_bytes(&node);
         self.digest = self.digest.wrapping_add(digest::of(&node));
+        let path = node.path.clone();
         let id = self.slab.insert(node);
-        self.index.insert(&self.slab, id);
+        self.index.insert(&path, id);
         if let Some(sibling) = sibling.some() {
             self.slab.node_mut(sibling).prev = id;
         }
@@ -399,8 +400,8 @@ impl Tree {
     /// Takes a childless node out of the tree, changing nobody's stat.
     fn unlink(&mut self, id: NodeId) -> Node {
         assert!(id != self.root, "the root cannot be deleted");
-        self.index.remove(&self.slab, id);
         let node = self.slab.remove(id);
+        self.index.remove(&node.path, id);
         assert!(node.children == 0, "{} still has children", node.path);
         self.bytes -= node_bytes(&node);
         self.digest = self.digest.wrapping_sub(digest::of(&node));

@@ -36,7 +36,8 @@ impl Work<'_> {
 
     pub(super) fn create_ttl(&mut self, request: &CreateTtlRequest) -> Result<(Arc<str>, Stat), ErrorCode> {
         let mode = CreateMode::from_flags(request.flags)?;
-        if !mode.is_ttl() && request.ttl_ms > 0 {
+        // −1 is what clients send for "none"; any other time needs a mode that has one.
+        if !mode.is_ttl() && request.ttl_ms >= 0 {
             return Err(ErrorCode::BadArguments);
         }
         self.create_node(&Wanted {
