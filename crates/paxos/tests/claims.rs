@@ -234,6 +234,33 @@ fn every_slot_has_a_quorum_of_its_own() {
     assert_eq!(p.commit(), Some(4), "3 by n3, 4 by n2");
 }
 
+/// Paxos Made Simple §2.2: chosen means that a majority accepted it in one ballot. What was accepted in an earlier reign of
+/// the same proposer does not count in its next one.
+#[test]
+fn acceptances_count_in_their_own_ballot_only() {
+    let mut p = Node::new(1, 5, Options::default());
+    let first = p.lead(&[2, 3]);
+    p.propose(&["x"]);
+    p.sync();
+    p.tell(2, accepted(first, 2), vec![]);
+    assert_eq!(p.commit(), None, "two of five");
+    p.tell(4, Message::Reject { ballot: first, promised: b(first.round + 1, 4) }, vec![]);
+    let second = p.campaign();
+    p.sync();
+    for peer in [2, 3] {
+        p.tell(peer, empty_promise(second, Index(1)), vec![]);
+    }
+    assert_eq!(p.core.status().role, Role::Leader);
+    p.sync();
+    // Late words of the first reign, and one of the second: not a majority in either.
+    p.tell(3, accepted(first, 2), vec![]);
+    p.tell(4, accepted(first, 2), vec![]);
+    p.tell(5, accepted(second, 2), vec![]);
+    assert_eq!(p.core.status().committed, Index(1));
+    p.tell(3, accepted(second, 2), vec![]);
+    assert_eq!(p.commit(), Some(2));
+}
+
 /// Flexible Paxos §3: a replication quorum of 2 in 4 commits with half of the servers down, an election needs 3.
 #[test]
 fn flexible_quorums_need_only_intersect() {

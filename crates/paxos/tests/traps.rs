@@ -399,12 +399,16 @@ fn trap_12_an_install_keeps_what_was_accepted_above() {
         .find_map(|e| if let Effect::Install { at, after } = e { Some((*at, *after)) } else { None });
     assert_eq!(install, Some((at, a.ticket)), "it waits for the write that moves the base");
     a.sync();
-    a.crash();
-    a.tell(2, prepare(b(2, 2)), vec![]);
-    let Some(Message::Promise { held, committed, .. }) = a.sent("Promise").first().cloned() else {
-        panic!("no promise")
-    };
-    assert_eq!((committed, held[0].from), (Index(10), Index(12)));
+    for (crash, round) in [(false, 2), (true, 3)] {
+        if crash {
+            a.crash();
+        }
+        a.tell(2, prepare(b(round, 2)), vec![]);
+        let Some(Message::Promise { held, committed, .. }) = a.sent("Promise").first().cloned() else {
+            panic!("no promise")
+        };
+        assert_eq!((committed, held[0].from), (Index(10), Index(12)));
+    }
 }
 
 /// Trap 3.13 lies above the core. Trap 3.14, contract schedule 10: a commit bound is no licence to apply what lies there.
