@@ -192,13 +192,20 @@ impl<D: Disk> Wal<D> {
         shared: Arc<Shared<D::File>>,
         resume: Resume,
         number: u32,
-        reserve: Reserve<D>,
+        mut reserve: Reserve<D>,
         lock: D::Lock,
     ) -> Result<Self, WalError> {
         let sequence = resume.next_sequence.max(1);
         let preamble = Preamble { number, sequence, chain: resume.chain, prev_low: resume.last_low };
         let (start, chain) = preamble.encode(&identity, resume.state);
-        let file = Arc::new(segment::create(&disk, &dir, number, &start, options.segment_bytes)?);
+        let file = match segment::create(&disk, &dir, number, &start, options.segment_bytes) {
+            // A full disk must not keep a server from starting: it is needed for the purge that makes room.
+            Err(e) if e.is_disk_full() && reserve.release()? => {
+                segment::create(&disk, &dir, number, &start, options.segment_bytes)?
+            }
+            other => other?,
+        };
+        let file = Arc::new(file);
         let written = start.len() as u64;
         {
             let mut index = shared.index_mut();

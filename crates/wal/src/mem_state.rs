@@ -68,9 +68,9 @@ impl Inode {
         let count = usize::try_from(count).unwrap_or(0);
         let start = usize::try_from(offset).unwrap_or(usize::MAX).min(self.bytes.len());
         let held = self.bytes.get(start..).unwrap_or_default();
-        for (i, byte) in into.iter_mut().take(count).enumerate() {
-            *byte = held.get(i).copied().unwrap_or(0);
-        }
+        let (copied, zeros) = into.split_at_mut(held.len().min(count));
+        copied.copy_from_slice(held.get(..copied.len()).unwrap_or_default());
+        zeros.iter_mut().take(count - copied.len()).for_each(|b| *b = 0);
         count
     }
 

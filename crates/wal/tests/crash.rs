@@ -405,6 +405,23 @@ fn a_full_disk_refuses_and_recovers() {
 }
 
 #[test]
+fn a_server_starts_on_a_full_disk() {
+    let disk = MemDisk::new();
+    let options = WalOptions { reserve_bytes: 8192, ..small() };
+    let (mut wal, _) = Wal::open(disk.clone(), dir(), identity(), options.clone()).unwrap();
+    let ops = [LogOp::Write(entries(1, 1, 2, 50))];
+    wal.append(&ops).unwrap();
+    wal.sync().unwrap();
+    drop(wal);
+    disk.set_capacity(Some(4096 + 8192));
+    let (mut wal, recovered) = Wal::open(disk.clone(), dir(), identity(), options).unwrap();
+    assert_eq!(recovered.entries.len(), 2);
+    assert!(!wal.restore_reserve().unwrap(), "the room is used");
+    disk.set_capacity(None);
+    assert!(wal.restore_reserve().unwrap());
+}
+
+#[test]
 fn a_failed_sync_is_final() {
     // spec: reliability row 28
     let mut disk = MemDisk::new();

@@ -30,10 +30,10 @@ fn meta(index: u64) -> Meta {
     Meta { at: id(3, index), configurations }
 }
 
-/// A state of more than two blocks, half of it noise.
+/// A state of more than one block, half of it noise.
 fn state(index: u64) -> Vec<u8> {
     let mut rng = replog::Rng::new(index);
-    (0..600_000u64).map(|i| if i % 1000 < 500 { rng.bits() as u8 } else { (i / 5000) as u8 }).collect()
+    (0..300_000u64).map(|i| if i % 1000 < 500 { rng.bits() as u8 } else { (i / 5000) as u8 }).collect()
 }
 
 fn put<D: Disk>(store: &SnapshotStore<D>, index: u64) -> Result<SnapshotInfo, WalError> {
@@ -70,7 +70,7 @@ fn snapshots_come_back_and_the_newest_two_stay() {
     assert_eq!((store.newest(), load(&store)), (None, None));
     for index in [10, 20, 30] {
         let info = put(&store, index).unwrap();
-        assert!(info.bytes < 500_000, "compressed: {}", info.bytes);
+        assert!(info.bytes < 250_000, "compressed: {}", info.bytes);
         assert_eq!(load(&store), Some((meta(index), state(index))));
     }
     let kept: Vec<u64> = store.list().iter().map(|i| i.meta.at.index.0).collect();
