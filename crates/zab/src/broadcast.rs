@@ -83,6 +83,7 @@ impl Zab {
         let State::Following(f) = &mut self.state else { return };
         f.ack_due |= catchup || !observes;
         f.matched = f.matched.max(end);
+        f.moved = self.now;
         if !entries.is_empty() {
             self.log.extend(&entries);
             self.work.write(entries);
@@ -308,6 +309,11 @@ impl Zab {
         let State::Following(f) = &self.state else { return };
         if f.lost.is_some_and(|at| at <= now) || f.heard + f.timeout <= now {
             return self.become_looking(out);
+        }
+        let State::Following(f) = &self.state else { return };
+        if f.patience(&self.options.timing).is_some_and(|at| at <= now) {
+            // The leader is there, but the handshake hangs: a new session, not an election.
+            self.join();
         }
         self.refetch();
     }

@@ -16,13 +16,14 @@
 //! * a history is better if (established, last entry) is greater; who has a better one does not count, and if no
 //!   quorum is left without it the leader steps back.
 
+use crate::membership::is_quorum;
 use crate::message::{AckEpoch, Message};
 use crate::state::{FollowerStage, Following, LeaderStage, Leading, Learner, LearnerStage, State};
 use crate::{Out, Zab};
 use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, VecDeque};
 use alloc::vec::Vec;
-use replog::{Epoch, Index, NodeId, QuorumPhase, Ticket};
+use replog::{Effect, Epoch, Index, NodeId, Refusal, Ticket};
 
 impl Zab {
     /// The election chose this replica.
@@ -77,6 +78,8 @@ impl Zab {
             rejoined: false,
             matched: Index::ZERO,
             bound: Index::ZERO,
+            moved: self.now,
+            awaits_snapshot: false,
             ack_due: false,
             reads: Vec::new(),
             asks: Vec::new(),
@@ -90,7 +93,7 @@ impl Zab {
     }
 
     /// Opens a session with the leader.
-    fn join(&mut self) {
+    pub(crate) fn join(&mut self) {
         let (counts, promised, after) = (self.counts(), self.hard.promised, self.written());
         self.session += 1;
         let session = self.session;
@@ -100,16 +103,20 @@ impl Zab {
         f.epoch = Epoch::ZERO;
         f.ack_due = false;
         (f.matched, f.bound) = (Index::ZERO, Index::ZERO);
-        f.heard = self.now;
+        (f.heard, f.moved, f.awaits_snapshot) = (self.now, self.now, false);
         let leader = f.leader;
         self.work.send_after(leader, Message::FollowerInfo { session, promised, counts }, after);
     }
 
     /// A link changed while following.
-    pub(crate) fn following_peer(&mut self, node: NodeId, connected: bool) {
+    pub(crate) fn following_peer(&mut self, node: NodeId, connected: bool, out: &mut Out) {
         let State::Following(f) = &mut self.state else { return };
         if node != f.leader {
             return;
+        }
+        // What was asked of the leader on the old link is not answered on a new one.
+        for token in f.reads.drain(..).chain(f.asks.drain(..)) {
+            out.push(Effect::Refused { token, why: Refusal::NoLeader });
         }
         if connected {
             // 1. The link breaks with PROPOSAL 7 in it. 2. It comes back, PROPOSAL 8 arrives. Rule: a broken link ends
@@ -170,7 +177,7 @@ impl Zab {
     fn choose_epoch(&mut self) {
         let State::Leading(l) = &mut self.state else { return };
         let joined = |v: NodeId| v == self.id || l.learners.get(&v).is_some_and(|x| x.counts);
-        if l.stage != LeaderStage::Gathering || !self.configuration.is_quorum(QuorumPhase::Election, joined) {
+        if l.stage != LeaderStage::Gathering || !is_quorum(&self.configuration, joined) {
             return;
         }
         let promises = l.learners.values().filter(|x| x.counts).map(|x| x.promised.round);
@@ -284,7 +291,7 @@ impl Zab {
         if l.stage != LeaderStage::Collecting {
             return;
         }
-        if !self.configuration.is_quorum(QuorumPhase::Election, acked) {
+        if !is_quorum(&self.configuration, acked) {
             // Those who may still answer well: linked, and not known to be ahead or bound elsewhere.
             let may = |v: NodeId| {
                 v == self.id
@@ -293,7 +300,7 @@ impl Zab {
                         _ => self.links.contains_key(&v),
                     }
             };
-            if !self.configuration.is_quorum(QuorumPhase::Election, may) {
+            if !is_quorum(&self.configuration, may) {
                 self.step_back("a better history, or promised elsewhere", self.id, out);
             }
             return;

@@ -18,13 +18,14 @@
 //!
 //! An election is a guess: nothing here is durable, and discovery checks epoch and history again.
 
+use crate::membership::is_quorum;
 use crate::message::{Message, Notification, PeerState, Vote};
 use crate::options::FinalizeWait;
 use crate::state::{FollowerStage, LeaderStage, Looking, Settled, State};
 use crate::{Out, Zab};
 use alloc::collections::BTreeMap;
 use core::time::Duration;
-use replog::{Epoch, LogId, NodeId, QuorumPhase, Time};
+use replog::{Epoch, LogId, NodeId, Time};
 
 /// A round further ahead than this is not the work of elections; taking it over could exhaust the clock.
 const ROUNDS_AHEAD: u64 = 1 << 32;
@@ -100,7 +101,7 @@ impl Zab {
             State::Looking(l) => l.probation,
             _ => true,
         };
-        self.configuration.is_quorum(QuorumPhase::Election, |v| {
+        is_quorum(&self.configuration, |v| {
             let fresh = |heard: Time| probation || self.now.since(heard) < timeout;
             v == self.id || self.links.get(&v).is_some_and(|link| fresh(link.heard))
         })
@@ -255,7 +256,7 @@ impl Zab {
         // Trap 1.3: followers may not have noticed yet that their leader is gone; only its own word says that it
         // leads. One word alone, on the other hand, may come from an old leader that was cut off.
         // spec: zookeeper FastLeaderElection.checkLeader
-        let told = self.configuration.is_quorum(QuorumPhase::Election, agrees);
+        let told = is_quorum(&self.configuration, agrees);
         let says_so = settled.get(&word.leader).is_some_and(|s| s.leads && s.epoch == word.epoch);
         // A spoke of a hub hears no other voter. That its own candidate won this very round is enough then: an old
         // leader is of an older round.
@@ -277,7 +278,7 @@ impl Zab {
         }
         let candidate = l.vote.node;
         let agrees = |v: NodeId| v == self.id || l.tally.get(&v).is_some_and(|vote| vote.node == candidate);
-        if !self.configuration.is_quorum(QuorumPhase::Election, agrees) {
+        if !is_quorum(&self.configuration, agrees) {
             if let State::Looking(l) = &mut self.state {
                 l.finalize_at = None;
             }
@@ -427,7 +428,7 @@ impl Zab {
         let deserted = voter
             && n.state == PeerState::Looking
             && l.stage >= LeaderStage::Syncing
-            && !self.configuration.is_quorum(QuorumPhase::Election, linked);
+            && !is_quorum(&self.configuration, linked);
         let deposed =
             voter && n.state != PeerState::Looking && l.epoch != Epoch::ZERO && n.vote.epoch > l.epoch;
         if deserted || deposed {

@@ -171,7 +171,8 @@ impl ReplicatedLog for Zab {
             State::Following(f) => {
                 let silent = f.heard + f.timeout;
                 let refetch = (!self.damaged.is_empty()).then_some(f.refetch_at);
-                Some(f.lost.unwrap_or(silent).min(refetch.unwrap_or(silent)))
+                let stuck = f.patience(&self.options.timing);
+                Some(f.lost.unwrap_or(silent).min(refetch.unwrap_or(silent)).min(stuck.unwrap_or(silent)))
             }
             State::Leading(_) => self.leading_deadline(),
         }
@@ -286,7 +287,7 @@ impl Zab {
         }
         match &self.state {
             State::Looking(_) => self.looking_peer(node, connected, out),
-            State::Following(_) => self.following_peer(node, connected),
+            State::Following(_) => self.following_peer(node, connected, out),
             // A broken link ends the session: what was under way is lost, and nothing of it may be sent on (trap
             // 1.20).
             State::Leading(_) => self.drop_learner(node),

@@ -14,13 +14,24 @@
 use crate::message::{Message, Vote};
 use crate::state::{LeaderStage, LearnerStage, State, Transfer};
 use crate::{Out, Zab};
-use replog::{Configuration, ConfigurationAt, Effect, EntryMeta, Epoch, NodeId, Refusal, Role, Token};
+use replog::{
+    Configuration, ConfigurationAt, Effect, EntryMeta, Epoch, NodeId, QuorumPhase, Refusal, Role, Token,
+};
 
 /// The newest configuration.
 pub(crate) fn latest(configurations: &[ConfigurationAt], entries: &[EntryMeta]) -> Configuration {
     let logged = entries.iter().rev().find_map(|e| e.configuration.as_deref());
     let given = configurations.iter().max_by_key(|c| c.from).map(|c| &c.configuration);
     logged.or(given).cloned().unwrap_or_default()
+}
+
+/// Whether `has` holds for a quorum of votes, promises or synchronised histories.
+///
+/// An epoch has one number and no owner here, so two of these quorums must meet as well: under flexible quorums that
+/// is the larger of the two, which is a majority.
+pub(crate) fn is_quorum(configuration: &Configuration, has: impl Fn(NodeId) -> bool + Copy) -> bool {
+    configuration.is_quorum(QuorumPhase::Election, has)
+        && configuration.is_quorum(QuorumPhase::Replication, has)
 }
 
 impl Zab {

@@ -67,7 +67,7 @@ impl Zab {
                         x.counts && x.stage == LearnerStage::Synced && x.pong_seq >= read.seq
                     })
             };
-            if !self.configuration.is_quorum(QuorumPhase::Election, confirmed) {
+            if !self.configuration.is_quorum(QuorumPhase::Replication, confirmed) {
                 return;
             }
             let Some(read) = l.reads.pop_front() else { return };

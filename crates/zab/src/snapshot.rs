@@ -17,7 +17,7 @@ use crate::message::Message;
 use crate::state::{FollowerStage, LearnerStage, State};
 use crate::{Out, Zab, history, membership};
 use alloc::vec::Vec;
-use replog::{ConfigurationAt, Entry, Epoch, Index, LogId, LogOp, NodeId, Span};
+use replog::{ConfigurationAt, Effect, Entry, Epoch, Index, LogId, LogOp, NodeId, Span};
 
 impl Zab {
     /// The state at `at` is durable.
@@ -58,7 +58,7 @@ impl Zab {
         if from != f.leader || epoch != f.epoch || f.stage < FollowerStage::Promised {
             return Self::ignore(from, "snapshot of another session", out);
         }
-        f.heard = self.now;
+        (f.heard, f.moved, f.awaits_snapshot) = (self.now, self.now, false);
         f.ack_due = true;
         f.stage = f.stage.max(FollowerStage::Receiving);
         f.matched = f.matched.max(at.index);
@@ -78,9 +78,19 @@ impl Zab {
         self.snapshot = at;
         self.work.install = Some(at);
         if !configurations.is_empty() {
-            self.configuration = membership::latest(configurations, &[]);
+            self.adopt(configurations, out);
         }
         self.follow_bound();
+    }
+
+    /// Takes over the configuration of an installed snapshot.
+    fn adopt(&mut self, configurations: &[ConfigurationAt], out: &mut Out) {
+        let configuration = membership::latest(configurations, &[]);
+        if configuration != self.configuration {
+            self.configuration = configuration.clone();
+            let at = configurations.iter().map(|c| c.from).max().unwrap_or(Index::ZERO);
+            out.push(Effect::Configured { at, configuration, settled: true });
+        }
     }
 
     /// A transfer ended.

@@ -16,7 +16,7 @@ use crate::message::{AckEpoch, Message, Vote};
 use alloc::collections::{BTreeMap, VecDeque};
 use alloc::vec::Vec;
 use core::time::Duration;
-use replog::{Entry, Epoch, Index, LogId, LogOp, NodeId, Span, Ticket, Time, Token};
+use replog::{Entry, Epoch, Index, LogId, LogOp, NodeId, Span, Ticket, Time, Timing, Token};
 
 /// What the replica is doing.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -92,6 +92,9 @@ pub(crate) struct Following {
     pub(crate) matched: Index,
     /// What the leader said is committed; covers this log as far as it agrees.
     pub(crate) bound: Index,
+    /// Last progress of the synchronisation, and whether it waits for a snapshot, which takes as long as it takes.
+    pub(crate) moved: Time,
+    pub(crate) awaits_snapshot: bool,
     /// An ACK is due at the end of the step.
     pub(crate) ack_due: bool,
     /// Read barriers that wait for an answer, and those to ask at the end of the step.
@@ -99,6 +102,14 @@ pub(crate) struct Following {
     pub(crate) asks: Vec<Token>,
     /// When damaged entries may be asked for again.
     pub(crate) refetch_at: Time,
+}
+
+impl Following {
+    /// When a synchronisation that does not move is begun anew.
+    pub(crate) fn patience(&self, timing: &Timing) -> Option<Time> {
+        let moving = self.stage < FollowerStage::Serving && !self.awaits_snapshot;
+        moving.then(|| self.moved + timing.disk_stall * 2)
+    }
 }
 
 /// How far a leader is.

@@ -18,11 +18,12 @@
 //! * until a quorum acknowledged NEWLEADER, only what the leader knows to be committed is committed;
 //! * nothing committed is ever cut.
 
+use crate::membership::is_quorum;
 use crate::message::Message;
 use crate::options::SyncSearch;
 use crate::state::{FollowerStage, LeaderStage, Leading, Learner, LearnerStage, Outgoing, State, Work};
 use crate::{Out, Zab};
-use replog::{Effect, Epoch, Index, Limits, LogId, NodeId, QuorumPhase, Span, Ticket, Time};
+use replog::{Effect, Epoch, Index, Limits, LogId, NodeId, Span, Ticket, Time};
 
 /// How a synchronisation begins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -97,7 +98,7 @@ impl Zab {
         if from != f.leader || epoch != f.epoch || !(f.stage == FollowerStage::Promised || again) {
             return Self::ignore(from, "synchronisation of another session", out);
         }
-        f.heard = self.now;
+        (f.heard, f.moved) = (self.now, self.now);
         match start {
             Start::Diff(after) if after == last => {
                 (f.stage, f.matched) = (FollowerStage::Receiving, after.index);
@@ -108,7 +109,7 @@ impl Zab {
                     self.truncate(to.index);
                 }
             }
-            Start::Snap(_) => {}
+            Start::Snap(_) => f.awaits_snapshot = true,
             // 1. A leader that was elected by a minority, or from lost disks, cuts committed entries here.
             // 2. State and log no longer agree (traps 1.15, 1.16). Rule: refuse, and look for another leader.
             Start::Diff(_) | Start::Trunc(_) => {
@@ -142,6 +143,7 @@ impl Zab {
             return self.become_looking(out);
         }
         f.stage = FollowerStage::Synced;
+        f.moved = self.now;
         f.matched = last.index;
         f.heard = self.now;
         f.bound = f.bound.max(committed);
@@ -201,7 +203,7 @@ impl Zab {
                 l.learners.get(&v).is_some_and(|x| x.counts && whole(x))
             }
         };
-        if l.stage != LeaderStage::Syncing || !self.configuration.is_quorum(QuorumPhase::Election, synced) {
+        if l.stage != LeaderStage::Syncing || !is_quorum(&self.configuration, synced) {
             return;
         }
         l.stage = LeaderStage::Broadcasting;
