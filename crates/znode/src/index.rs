@@ -7,7 +7,8 @@
 //!
 //! Keys are not stored: the slab has them. The hash is, so that a table grows without a look at any node. The table is
 //! only ever asked for one path, never walked, so neither the hash function nor the history of insertions can show
-//! anywhere. The hash is fixed (no seed of the process), so that a simulation is repeatable.
+//! anywhere. The hash is fixed (no seed of the process), so that a simulation is repeatable; the price is that who may
+//! create nodes can make paths collide and this table slow.
 
 use crate::slab::{NodeId, Slab};
 use hashbrown::HashTable;

@@ -8,6 +8,8 @@ use jute::{
     encode_multi,
 };
 
+use proptest::prelude::*;
+
 const PERSISTENT: CreateMode = CreateMode::Persistent;
 const EPHEMERAL: CreateMode = CreateMode::Ephemeral;
 const SEQUENTIAL: CreateMode = CreateMode::PersistentSequential;
@@ -425,4 +427,60 @@ fn schemes() {
         refused(&mut bench, scheme, id);
     }
     refused(&mut bench, "super", "x");
+}
+
+/// A valid body of each kind, to be damaged.
+fn bodies() -> Vec<(i32, Vec<u8>)> {
+    let create = CreateRequest {
+        path: "/a/b".into(),
+        data: None,
+        acl: vec![Acl::open(), acl(1, "ip", "::/1")],
+        flags: 3,
+    };
+    let mut multi = Vec::new();
+    encode_multi(
+        &[op_create("/m", PERSISTENT), op_set("/a", b"1", -1), op_check("/a", 1), op_delete("/m", 0)],
+        &mut multi,
+    );
+    let set = jute::SetDataRequest { path: "/a".into(), data: Some(Bytes::from_static(b"x")), version: 0 };
+    let set_acl = jute::SetAclRequest { path: "/a".into(), acl: vec![acl(31, "auth", "")], version: 0 };
+    let delete = jute::DeleteRequest { path: "/a".into(), version: 0 };
+    vec![
+        (1, create.to_bytes().to_vec()),
+        (15, create.to_bytes().to_vec()),
+        (2, delete.to_bytes().to_vec()),
+        (5, set.to_bytes().to_vec()),
+        (7, set_acl.to_bytes().to_vec()),
+        (14, multi),
+    ]
+}
+
+proptest! {
+    // Whatever a client sends: an outcome, no panic, and a failure leaves the tree as it was.
+    #[test]
+    fn damaged_requests_never_panic(
+        kind in 0usize..6,
+        damage in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..4),
+        cut in prop::option::of(any::<prop::sample::Index>()),
+    ) {
+        let mut bench = Bench::new();
+        bench.make("/a");
+        let (opcode, mut body) = bodies().remove(kind);
+        for (at, byte) in damage {
+            let at = at.index(body.len());
+            body[at] = byte;
+        }
+        if let Some(cut) = cut {
+            body.truncate(cut.index(body.len()));
+        }
+        let before = bench.machine.tree_digest();
+        let outcome = bench.op_bytes(opcode, body.into());
+        if !matches!(outcome, Outcome::Done(_)) || matches!(outcome, Outcome::Done(Reply::MultiFailed { .. })) {
+            prop_assert!(matches!(outcome, Outcome::Failed(_) | Outcome::Done(_)));
+            prop_assert_eq!(bench.machine.tree_digest(), before);
+            prop_assert!(bench.changes().is_empty());
+        }
+        let bytes = bench.snapshot();
+        prop_assert_eq!(Machine::read_snapshot(&mut &bytes[..]).unwrap().digest(), bench.machine.digest());
+    }
 }
