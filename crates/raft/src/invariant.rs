@@ -120,3 +120,61 @@ fn check_leader(raft: &Raft) -> Result<(), Violation> {
         || format!("{:?}", lead.reads),
     )
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use alloc::vec;
+    use alloc::vec::Vec;
+    use replog::{
+        Configuration, ConfigurationAt, Effects, Epoch, HardState, Input, LogId, NodeId, ReplicatedLog,
+        Setup, Ticket, Time,
+    };
+
+    /// A leader of one, with its no-op committed.
+    fn leader() -> Raft {
+        let configuration = Configuration::of_voters([NodeId(1)]);
+        let setup = Setup {
+            id: NodeId(1),
+            seed: 1,
+            configurations: vec![ConfigurationAt { from: Index::ZERO, configuration }],
+            hard_state: HardState::default(),
+            base: LogId::ZERO,
+            snapshot: LogId::ZERO,
+            entries: Vec::new(),
+            damaged: Vec::new(),
+            may_vote: true,
+            options: crate::Options::default(),
+        };
+        let mut out = Effects::new();
+        let mut raft = Raft::open(setup, Time(0), &mut out);
+        for ticket in 1..=2 {
+            raft.step(Time(1), &mut Vec::new(), &mut out);
+            raft.step(Time(1), &mut vec![Input::Persisted(Ticket(ticket))], &mut out);
+        }
+        assert_eq!(raft.committed, Index(1), "a single voter elects itself at once");
+        raft
+    }
+
+    #[test]
+    fn each_rule_can_be_broken() {
+        type Damage = fn(&mut Raft);
+        let breaks: [(&str, Damage); 8] = [
+            ("no entry of a later term", |r| r.hard.promised = Epoch::ZERO),
+            ("base ≤ snapshot", |r| r.committed = Index(9)),
+            ("base ≤ snapshot", |r| r.told = Index(9)),
+            ("the configuration in force", |r| r.configs.clear()),
+            ("every entry is written", |r| r.log.append(LogId::new(Epoch::of(1), Index(2)), 1)),
+            ("a step leaves nothing behind", |r| r.writes.change_hard_state()),
+            ("candidates and leaders voted", |r| r.hard.voted_for = None),
+            ("only a leader has followers", |r| r.standing = Standing::Following),
+        ];
+        assert_eq!(check(&leader()), Ok(()));
+        for (rule, damage) in breaks {
+            let mut raft = leader();
+            damage(&mut raft);
+            let found = check(&raft).map_err(|v| v.rule);
+            assert!(found.is_err_and(|r| r.starts_with(rule)), "{rule}: {found:?}");
+        }
+    }
+}

@@ -102,3 +102,18 @@ impl Raft {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use alloc::vec;
+
+    #[test]
+    fn of_two_configurations_at_one_index_the_later_counts() {
+        let at = |from, voters: u32| ConfigurationAt {
+            from: Index(from),
+            configuration: Configuration::of_voters((1..=voters).map(NodeId)),
+        };
+        assert_eq!(in_order(vec![at(0, 3), at(7, 5), at(0, 4)]), [at(0, 4), at(7, 5)]);
+    }
+}

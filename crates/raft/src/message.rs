@@ -186,3 +186,32 @@ impl Message {
         !matches!(self, Self::PreVote { .. } | Self::PreVoteReply { granted: true, .. })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use replog::Message as _;
+
+    #[test]
+    fn only_questions_about_the_future_bind_nobody() {
+        let term = Epoch::of(7);
+        let last = LogId::ZERO;
+        assert!(!Message::PreVote { term, last }.is_binding());
+        assert!(!Message::PreVoteReply { term, granted: true }.is_binding());
+        assert!(Message::PreVoteReply { term, granted: false }.is_binding());
+        assert!(Message::Stale { term }.is_binding());
+    }
+
+    #[test]
+    fn catching_up_is_a_cost_of_synchronisation() {
+        let append = |sync| Message::AppendEntries {
+            term: Epoch::of(1),
+            prev: LogId::ZERO,
+            commit: Index(0),
+            round: 0,
+            sync,
+        };
+        assert_eq!((append(true).phase(), append(false).phase()), (Phase::Sync, Phase::Broadcast));
+        assert_eq!((append(true).kind(), append(true).epoch()), ("AppendEntries", Epoch::of(1)));
+    }
+}

@@ -235,3 +235,29 @@ impl Raft {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use alloc::vec;
+    use replog::Stamp;
+
+    fn entry(term: u32, index: u64) -> Entry {
+        let id = LogId::new(Epoch::of(term), Index(index));
+        Entry { id, ballot: id.epoch, stamp: Stamp(0), body: Body::Noop }
+    }
+
+    #[test]
+    fn appends_must_be_what_a_leader_can_hold() {
+        let prev = LogId::new(Epoch::of(2), Index(4));
+        let append = Append { term: Epoch::of(3), prev, commit: Index(0), round: 0, sync: false };
+        assert!(is_well_formed(&append, &[]));
+        assert!(is_well_formed(&append, &[entry(2, 5), entry(3, 6)]));
+        for wrong in [vec![entry(2, 6)], vec![entry(2, 5), entry(2, 7)], vec![entry(1, 5)], vec![entry(4, 5)]]
+        {
+            assert!(!is_well_formed(&append, &wrong), "{wrong:?}");
+        }
+        let future = Append { prev: LogId::new(Epoch::of(4), Index(4)), ..append };
+        assert!(!is_well_formed(&future, &[]));
+    }
+}

@@ -185,3 +185,91 @@ impl Writes {
         self.pending.iter_mut().for_each(|p| p.upto = p.upto.min(upto));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use alloc::vec;
+    use replog::{Body, Epoch, Stamp};
+
+    fn entry(term: u32, index: u64) -> Entry {
+        let id = LogId::new(Epoch::of(term), Index(index));
+        Entry { id, ballot: id.epoch, stamp: Stamp(0), body: Body::Noop }
+    }
+
+    fn hard(committed: u64) -> HardState {
+        HardState { committed: Index(committed), ..HardState::default() }
+    }
+
+    #[test]
+    fn a_step_is_one_write_with_the_hard_state_in_front() {
+        let mut w = Writes::new(Index(0), Index(0));
+        assert_eq!(w.flush(Time(0), hard(0)), None);
+        w.write(vec![entry(1, 1)]);
+        w.write(vec![entry(1, 2)]);
+        w.change_hard_state();
+        assert_eq!(w.log_gate(Index(2)), Ticket(1), "the ticket that this step will draw");
+        let (ticket, ops) = w.flush(Time(0), hard(0)).unwrap();
+        assert_eq!(ticket, Ticket(1));
+        assert_eq!(ops, [LogOp::HardState(hard(0)), LogOp::Write(vec![entry(1, 1), entry(1, 2)])]);
+        w.write(vec![entry(1, 3)]);
+        let (_, ops) = w.flush(Time(0), hard(0)).unwrap();
+        assert_eq!(ops, [LogOp::Write(vec![entry(1, 3)])], "an unchanged hard state is not repeated");
+        w.write(vec![entry(1, 4)]);
+        let (_, ops) = w.flush(Time(0), hard(3)).unwrap();
+        assert_eq!(ops.first(), Some(&LogOp::HardState(hard(3))), "the commit hint rides along");
+    }
+
+    #[test]
+    fn entries_that_do_not_follow_are_another_op() {
+        let mut w = Writes::new(Index(9), Index(0));
+        w.write(vec![entry(1, 4)]);
+        w.write(vec![entry(1, 10)]);
+        let (_, ops) = w.flush(Time(0), hard(0)).unwrap();
+        assert_eq!(ops, [LogOp::Write(vec![entry(1, 4)]), LogOp::Write(vec![entry(1, 10)])]);
+    }
+
+    #[test]
+    fn gates_name_the_write_that_makes_a_claim_true() {
+        let mut w = Writes::new(Index(5), Index(0));
+        for i in 6..=8 {
+            w.write(vec![entry(1, i)]);
+            w.flush(Time(i), hard(0));
+        }
+        let gates: Vec<u64> = (4..=8).map(|i| w.log_gate(Index(i)).0).collect();
+        assert_eq!(gates, [0, 0, 1, 2, 3]);
+        w.persisted(Ticket(2));
+        assert_eq!(
+            (w.durable_index(), w.log_gate(Index(7)), w.log_gate(Index(8))),
+            (Index(7), Ticket::NONE, Ticket(3))
+        );
+        assert_eq!(w.oldest(), Some(Time(8)));
+    }
+
+    // The schedule of the module's head.
+    #[test]
+    fn a_truncation_lowers_what_is_under_way() {
+        let mut w = Writes::new(Index(4), Index(0));
+        w.write(vec![entry(2, 5), entry(2, 6)]);
+        w.flush(Time(0), hard(0));
+        w.truncate(Index(5));
+        w.write(vec![entry(3, 5)]);
+        w.flush(Time(0), hard(0));
+        w.persisted(Ticket(1));
+        assert_eq!(w.durable_index(), Index(4));
+        assert_eq!(w.log_gate(Index(5)), Ticket(2));
+        w.persisted(Ticket(2));
+        assert_eq!(w.durable_index(), Index(5));
+    }
+
+    #[test]
+    fn an_install_claims_nothing_before_it_is_durable() {
+        let at = LogId::new(Epoch::of(3), Index(20));
+        let mut w = Writes::new(Index(9), Index(0));
+        w.install(at, Index(4), false);
+        assert_eq!(w.durable_index(), Index(4), "5 to 9 may be another leader's");
+        w.flush(Time(0), hard(0));
+        w.persisted(Ticket(1));
+        assert_eq!(w.durable_index(), Index(20));
+    }
+}
