@@ -35,6 +35,7 @@ mod invariant;
 mod log;
 mod membership;
 mod message;
+mod open;
 mod options;
 mod progress;
 mod read;

@@ -1,4 +1,4 @@
-//! The contract's surface: opening, dispatching inputs, running timers, and emitting what a step gathered.
+//! The contract's surface: dispatching inputs, running timers, and emitting what a step gathered.
 //!
 //! ```text
 //!   inputs ─► on_… ─► timers ─► finish: count ─► rounds ─► messages ─► Persist, Install, Sends, Commit, Phase
@@ -8,18 +8,14 @@
 
 use crate::broadcast::propose;
 use crate::invariant;
-use crate::log::Log;
-use crate::membership::in_order;
 use crate::message::Message;
 use crate::options::Options;
-use crate::state::{Campaign, Cause, Following, Outgoing, Raft, Reported, Standing};
+use crate::state::{Outgoing, Raft, Reported, Standing};
 use crate::sync::Append;
-use crate::writes::Writes;
 use alloc::vec::Vec;
 use replog::{
-    Configuration, ConfigurationAt, Effect, Effects, Entry, Guarantees, HardState, Index, Input,
-    Message as _, NodeId, QuorumPhase, Refusal, ReplicatedLog, Rng, Setup, Span, Stamp, Status, Time,
-    Violation,
+    Effect, Effects, Entry, Guarantees, HardState, Input, Message as _, NodeId, Refusal, ReplicatedLog,
+    Setup, Span, Status, Time, Violation,
 };
 
 impl ReplicatedLog for Raft {
@@ -31,7 +27,7 @@ impl ReplicatedLog for Raft {
     const GUARANTEES: Guarantees = Guarantees { primary_order: true, fifo_links: false };
 
     fn open(setup: Setup<Options>, now: Time, out: &mut Effects<Message>) -> Self {
-        let mut raft = restored(setup, now);
+        let mut raft = Raft::restored(setup, now);
         raft.settle_configs(out);
         raft.arm_first_timer();
         raft.finish(out);
@@ -79,93 +75,7 @@ impl ReplicatedLog for Raft {
     }
 }
 
-/// The state as it is on disk, following nobody.
-fn restored(setup: Setup<Options>, now: Time) -> Raft {
-    let Setup { id, seed, configurations, hard_state, base, snapshot, entries, damaged, may_vote, options } =
-        setup;
-    // Some more than a window: no-ops and configurations do not wait for room.
-    let mut log = Log::new(base, options.limits.window_commands.saturating_add(64));
-    let mut configs = in_order(configurations);
-    if configs.is_empty() {
-        configs.push(ConfigurationAt { from: Index::ZERO, configuration: Configuration::default() });
-    }
-    let mut cut = None;
-    for entry in entries {
-        if entry.id.index != log.last().index.next() {
-            cut = Some(log.last().index.next());
-            break;
-        }
-        log.append(entry.id, entry.bytes);
-        if let Some(configuration) = entry.configuration
-            && configs.last().is_none_or(|c| c.from < entry.id.index)
-        {
-            configs.push(ConfigurationAt { from: entry.id.index, configuration: *configuration });
-        }
-    }
-    let durable = log.last().index;
-    let committed = snapshot.index.max(hard_state.committed.min(durable));
-    // Two incarnations with one seed must not draw the same names for their barriers.
-    let salt =
-        (u64::from(hard_state.promised.round) << 40) ^ durable.0 ^ now.0.rotate_left(32) ^ u64::from(id.0);
-    let mut raft = Raft {
-        id,
-        may_vote,
-        // Mixed, not merely combined: with seeds equal to ids all replicas would draw the same timeouts for ever.
-        rng: Rng::new(Rng::new(seed).bits() ^ Rng::new(!salt).bits()),
-        now,
-        hard: HardState { promised: hard_state.promised.max(log.last().epoch), ..hard_state },
-        writes: Writes::new(durable, hard_state.committed),
-        log,
-        configs,
-        settled: 0,
-        committed,
-        told: snapshot.index,
-        snapshot,
-        damaged,
-        stamp: Stamp::default(),
-        links: Vec::new(),
-        standing: Standing::Following,
-        leader: None,
-        // A lease may run on a word that we gave before the restart.
-        contact: options.lease.map(|_| now),
-        options,
-        election_at: now,
-        overslept: false,
-        campaign: Campaign::new(Cause::Silence),
-        following: Following::default(),
-        lead: None,
-        outgoing: Vec::new(),
-        install: None,
-        reported: None,
-    };
-    if let Some(from) = cut {
-        // Ids are missing in the middle: what we once acknowledged is not known any more. As after a lost disk:
-        // whoever votes without it could elect a leader that lacks what was committed.
-        raft.may_vote = false;
-        raft.writes.truncate(from);
-    }
-    if durable < snapshot.index {
-        // The state is ahead of the log: an install whose base had not moved yet.
-        raft.writes.install(snapshot, durable, false);
-        raft.log.purge(snapshot);
-    }
-    raft
-}
-
 impl Raft {
-    fn arm_first_timer(&mut self) {
-        self.reset_election_timer();
-        if self.config().is_quorum(QuorumPhase::Election, |node| node == self.id) {
-            self.election_at = self.now; // nobody to wait for
-        } else if self.options.pre_vote && self.options.lease.is_none() {
-            // Nobody was ever heard: a whole cluster that starts need not wait for the full timeout. If there is a
-            // leader, pre-votes are refused and nothing has happened.
-            let timing = &self.options.timing;
-            let first = self.now + self.rng.duration(timing.heartbeat * 2, timing.election_spread);
-            self.election_at = self.election_at.min(first);
-        }
-    }
-
     fn on_input(&mut self, input: Input<Message>, out: &mut Effects<Message>) {
         match input {
             Input::Message { from, message, entries } => self.on_message(from, message, entries, out),
@@ -323,8 +233,10 @@ impl Raft {
         for Outgoing { to, message, attach, after } in self.outgoing.drain(..) {
             out.push(Effect::Send { to, message, attach, after });
         }
-        // A damaged entry cannot be applied; it comes back before anything behind it is told.
-        let readable = self.damaged.first().map_or(self.committed, |span| span.from.prev());
+        // A damaged entry cannot be applied; it comes back before anything behind it is told. What was told before is
+        // applied, or waits in memory.
+        let damage = self.damaged.iter().find(|span| span.to > self.told);
+        let readable = damage.map_or(self.committed, |span| span.from.prev());
         let upto = self.committed.min(readable);
         if upto > self.told {
             self.told = upto;

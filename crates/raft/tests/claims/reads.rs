@@ -204,6 +204,23 @@ fn t6_4_1_nobody_votes_while_a_lease_may_run() {
     assert!(lab.leads(n(2)) || lab.leads(n(3)));
 }
 
+/// protocol-traps 2.8: a later term heard of by chance does not release a voter from the lease that runs on its word.
+#[test]
+fn t6_4_1_a_later_term_does_not_release_voters() {
+    let mut lab = Lab::new(3, leases());
+    lab.elect(n(1));
+    lab.pass(n(1), lab.options.timing.heartbeat);
+    lab.settle(&[n(1), n(2), n(3)]);
+    let (term, last) = (replog::Epoch::of(7), lab.status(n(3)).last);
+    let stale = Message::Stale { term };
+    lab.hand(crate::lab::Packet { from: n(3), to: n(2), message: stale, entries: Vec::new() });
+    assert_eq!(lab.term(n(2)), 7);
+    let term = replog::Epoch::of(8);
+    let ask = Message::RequestVote { term, last, transfer: false };
+    lab.hand(crate::lab::Packet { from: n(3), to: n(2), message: ask, entries: Vec::new() });
+    assert_eq!(lab.term(n(2)), 7, "n1 may still serve under its lease");
+}
+
 /// protocol-traps 2.7, 2.8: once a successor was told to campaign there is no lease any more, even if the transfer
 /// is given up: the message may still be under way.
 #[test]

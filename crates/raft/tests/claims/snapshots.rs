@@ -265,6 +265,21 @@ fn damaged_entries_are_fetched_again() {
     assert_eq!(lab.count("PreVote"), 1, "healed, it may campaign again");
 }
 
+/// Damage below what was applied holds nothing up: it only has to be mended before the log is needed again.
+#[test]
+fn damage_below_the_applied_state_holds_nothing_up() {
+    let mut lab = Lab::new(3, hardened());
+    lab.elect(n(1));
+    lab.propose(n(1), 5);
+    lab.settle(&[n(1), n(2), n(3)]);
+    lab.input(n(3), Input::Damaged(Span { from: Index(2), to: Index(3) }));
+    let refetches = lab.take(|p| matches!(p.message, Message::Refetch { .. }));
+    assert_eq!(refetches.len(), 1, "lost");
+    lab.propose(n(1), 1);
+    lab.settle(&[n(1), n(2), n(3)]);
+    assert_eq!(lab.servers[&n(3)].applied.len(), 7, "although 2 and 3 are not back yet");
+}
+
 /// A leader whose log is damaged hands over.
 #[test]
 fn a_damaged_leader_cedes() {

@@ -264,6 +264,20 @@ fn trap_18_a_wiped_server_is_a_learner() {
         lab.settle(&[n(2), n(3)]);
     }
     assert!(!lab.leads(n(2)) && !lab.leads(n(3)));
+    assert_eq!(lab.term(n(2)), 1, "its pre-vote would only raise terms");
+}
+
+/// Trap 18: asked directly, it does not vote either.
+#[test]
+fn trap_18_a_wiped_server_gives_no_vote() {
+    for may_vote in [true, false] {
+        let mut lab = Lab::new(3, textbook());
+        lab.crash(n(3));
+        lab.start_as(n(3), may_vote);
+        lab.expire(n(1));
+        lab.settle(&[n(1), n(3)]);
+        assert_eq!(lab.leads(n(1)), may_vote);
+    }
 }
 
 /// Trap 21: the completion of an old write does not acknowledge what replaced it.
