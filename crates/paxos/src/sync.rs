@@ -179,8 +179,11 @@ impl Paxos {
                 break;
             }
         }
-        let end =
-            self.slots.damaged().iter().map(|s| s.from.prev()).min().unwrap_or(committed).min(committed);
+        // Bodies up to what cannot be read here, or to what the asker holds beyond its hole: that is confirmed by id.
+        let unreadable = self.slots.damaged().iter().map(|s| s.from);
+        let known = held.iter().filter(|h| h.from > next && self.slots.epoch_at(h.from) == Some(h.epoch));
+        let stop = unreadable.chain(known.map(|h| h.from)).min();
+        let end = stop.map_or(committed, |s| s.prev().min(committed));
         let span = Span::new(next, end);
         if ids.is_empty() && span.is_none() {
             self.ignore(from, "fetch of damaged slots");

@@ -253,6 +253,27 @@ fn trap_6_catch_up_by_index() {
     assert_eq!(a.log(0).into_iter().map(|(_, t, _)| t).collect::<Vec<_>>(), ["a", "B", "c"]);
 }
 
+/// Trap 3.6: only the hole is sent; what the asker accepted behind it is confirmed by the bound or by id.
+#[test]
+fn trap_6_only_the_hole_is_sent() {
+    let mut leader = Node::new(1, 3, Options::default());
+    let ballot = leader.lead(&[2]);
+    leader.propose(&["b", "c", "d", "e"]);
+    leader.sync();
+    leader.tell(2, accepted(ballot, 5), vec![]);
+    let mut f = Node::new(3, 3, Options::default());
+    let sent: Vec<_> = leader.written.entries.values().cloned().collect();
+    f.tell(1, accept(ballot, 0), vec![sent[0].clone(), sent[3].clone(), sent[4].clone()]);
+    f.tell(1, heartbeat(ballot, 5), vec![]);
+    assert_eq!(f.commit(), Some(1));
+    let fetch = f.sent("Fetch").remove(0);
+    leader.tell(3, fetch, vec![]);
+    let (_, chosen, span, _) = leader.sends("Chosen").remove(0);
+    assert_eq!(span, Span::new(Index(2), Index(3)));
+    f.tell(1, chosen, leader.attached(span));
+    assert_eq!(f.commit(), Some(5));
+}
+
 /// Trap 3.6: an Accept that was lost is sent again after the next heartbeat's answer.
 #[test]
 fn trap_6_a_lost_accept_is_sent_again() {
