@@ -235,7 +235,12 @@ mod tests {
 
     #[test]
     fn every_mntr_line_is_what_telegraf_wants() {
-        let text = mntr(&Facts { mode: "follower", peer_state: "following - broadcast", protocol: "zab", ..Facts::default() });
+        let text = mntr(&Facts {
+            mode: "follower",
+            peer_state: "following - broadcast",
+            protocol: "zab",
+            ..Facts::default()
+        });
         for line in text.lines() {
             let (key, value) = line.split_once('\t').unwrap();
             let name = key.strip_prefix("zk_").unwrap();

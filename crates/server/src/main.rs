@@ -4,6 +4,7 @@ use anyhow::Context as _;
 use clap::{Arg, ArgMatches, Command};
 use server::config::{Config, KEYS};
 use server::{Consensus, demo, run};
+use std::io::IsTerminal as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use tokio::signal::unix::{SignalKind, signal};
@@ -12,7 +13,8 @@ fn main() -> ExitCode {
     let matches = cli().get_matches();
     let filter = tracing_subscriber::EnvFilter::try_from_default_env()
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    let colours = std::io::stderr().is_terminal();
+    tracing_subscriber::fmt().with_env_filter(filter).with_ansi(colours).with_writer(std::io::stderr).init();
     let outcome = match matches.subcommand() {
         Some(("serve", args)) => serve(args),
         Some(("demo", args)) => run_demo(args),

@@ -79,14 +79,9 @@ impl Service {
             Outcome::SessionOpened { session, timeout_ms, .. } => {
                 self.expiry.lock().opened(self.now(), session, u32::try_from(timeout_ms).unwrap_or(0));
             }
-            Outcome::Attached { session, .. } => {
-                self.expiry.lock().touch(self.now(), session);
-                // Wherever it was attached before, its requests are fenced now. (If it is attached here again, the
-                // registry changes hands in `connected`.)
-                if applied.origin.is_none_or(|o| o.server != self.me.0) {
-                    self.close_session_connection(session);
-                }
-            }
+            // Where it was attached before, its writes are fenced now. As in ZooKeeper that connection is only closed when
+            // it tries one (or falls silent): two handles that share a session would chase each other away for ever.
+            Outcome::Attached { session, .. } => self.expiry.lock().touch(self.now(), session),
             Outcome::SessionClosed { session, .. } => self.expiry.lock().closed(session),
             Outcome::StreamOpened { server, nonce } if server == self.me.0 => {
                 let mut forwarder = self.forwarder.lock();
@@ -208,7 +203,7 @@ impl Service {
         }
     }
 
-    /// Ends the connection, if there is one here, of a session that is gone or was moved.
+    /// Ends the connection, if there is one here, of a session that is gone.
     fn close_session_connection(&self, session: i64) {
         if let Some(connection) = self.registry.read().of_session(session) {
             connection.close_after_flush();

@@ -20,7 +20,7 @@ use parking_lot::{Mutex, MutexGuard};
 use std::collections::VecDeque;
 use std::io;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::time::{Instant, SystemTime};
 use tokio::net::tcp::OwnedWriteHalf;
 use tokio::sync::Notify;
@@ -42,6 +42,8 @@ pub(crate) struct Connection {
     pub(crate) wake: Notify,
     /// Whether the client was heard since touches were last gathered.
     pub(crate) touched: AtomicBool,
+    /// When touches were last gathered and there was one; ms on the server's clock.
+    pub(crate) heard: AtomicU64,
     /// 0 until the session is established.
     pub(crate) session: AtomicI64,
     /// Negotiated (or, until then, wished) session timeout.
@@ -190,7 +192,8 @@ impl Connection {
             socket,
             state: Mutex::new(state),
             wake: Notify::new(),
-            touched: AtomicBool::new(false),
+            touched: AtomicBool::new(true),
+            heard: AtomicU64::new(0),
             session: AtomicI64::new(0),
             timeout_ms: AtomicU32::new(0),
             closed: AtomicBool::new(false),

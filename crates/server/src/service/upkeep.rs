@@ -37,20 +37,29 @@ impl Service {
         }
     }
 
-    /// Tells the leader which clients were heard.
+    /// Tells the leader which clients were heard, and closes connections that are silent for longer than their session
+    /// may be: the session may live on elsewhere, so that no expiry would end them.
     // requirement: S7
     fn report_touches(&self, view: &View) {
-        let touched: Vec<i64> = {
-            let registry = self.registry.read();
-            let heard = registry.iter().filter(|c| c.touched.load(Relaxed) && c.touched.swap(false, Relaxed));
-            heard.filter_map(|c| c.session()).collect()
-        };
+        let now = self.now();
+        let mut touched: Vec<i64> = Vec::new();
+        for connection in self.registry.read().iter() {
+            let Some(session) = connection.session() else { continue };
+            let timeout_ms = u64::from(connection.timeout_ms.load(Relaxed));
+            if connection.touched.load(Relaxed) {
+                connection.touched.store(false, Relaxed);
+                connection.heard.store(now, Relaxed);
+                touched.push(session);
+            } else if now > connection.heard.load(Relaxed) + timeout_ms + u64::from(self.config.tick_ms) {
+                tracing::info!(peer = %connection.peer, "client is silent: closing");
+                connection.close();
+            }
+        }
         if touched.is_empty() {
             return;
         }
         let route = *self.route.lock();
         if view.is_leading() {
-            let now = self.now();
             let mut expiry = self.expiry.lock();
             touched.into_iter().for_each(|session| expiry.touch(now, session));
         } else if let (Some((_, leader)), Some(handle)) = (route, self.handle.get()) {
