@@ -174,9 +174,10 @@ impl<T, C: Codec> Forwarder<T, C> {
             // executed and never will be under its old name, so it moves over to the new stream.
             self.stream = Some(stream);
             self.first = 1;
-            let numbers = self.first..;
-            for (taken, number) in self.pending.iter_mut().zip(numbers) {
+            self.pending_bytes = 0;
+            for (taken, number) in self.pending.iter_mut().zip(self.first..) {
                 taken.command = self.codec.renumber(&taken.command, stream, number);
+                self.pending_bytes += taken.command.len();
             }
             self.send_again(now);
         } else if self.stream.take().is_some() {
