@@ -102,6 +102,21 @@ fn requests_wait_for_the_stream_and_keep_their_order() {
     assert_eq!((world.forwarder.outstanding(), world.forwarder.outstanding_bytes()), (0, 0));
 }
 
+#[test]
+fn renumbered_requests_count_by_their_new_length() {
+    let mut world = World::new();
+    world.index = 1_000_000;
+    world.request("a");
+    assert_eq!(world.forwarder.outstanding_bytes(), "0:1:a".len());
+    world.route(1, 1);
+    let open = world.sent();
+    world.apply_all(&open);
+    assert_eq!(world.forwarder.outstanding_bytes(), "1000001:1:a".len());
+    let sent = world.sent();
+    world.apply_all(&sent);
+    assert_eq!((world.forwarder.outstanding_bytes(), world.answered), (0, vec!["a"]));
+}
+
 // requirement: S3. Schedule 6a: equal requests are two requests.
 #[test]
 fn equal_requests_run_twice_and_repeats_once() {
