@@ -108,7 +108,7 @@ impl Raft {
         }
         if durable < snapshot.index {
             // The state is ahead of the log: an install whose base had not moved yet.
-            raft.writes.install(snapshot, durable, false);
+            raft.writes.install(snapshot);
             raft.log.purge(snapshot);
         }
         raft

@@ -74,7 +74,7 @@ impl Raft {
             self.on_config_truncated(cut, out);
             self.following.verified = Index::ZERO;
         }
-        self.writes.install(at, self.told, agrees);
+        self.writes.install(at);
         self.log.purge(at);
         self.damaged.retain_mut(|span| {
             span.from = span.from.max(at.index.next());

@@ -135,12 +135,9 @@ impl Writes {
         self.ops.push(LogOp::Purge { upto });
     }
 
-    /// The log now starts at `at` because a snapshot says so; what is durable of the old log above `committed` no
-    /// longer counts until this step is.
-    pub(crate) fn install(&mut self, at: LogId, committed: Index, keeps_suffix: bool) {
-        if !keeps_suffix {
-            self.clamp(committed.min(at.index));
-        }
+    /// The log now starts at `at`, because a snapshot says so. What disagrees with it was truncated before, so that
+    /// nothing of the old log is claimed until this step is durable.
+    pub(crate) fn install(&mut self, at: LogId) {
         self.step_upto = Some(self.step_upto.unwrap_or_else(|| self.upto()).max(at.index));
         self.ops.push(LogOp::Purge { upto: at });
     }
@@ -266,7 +263,8 @@ mod tests {
     fn an_install_claims_nothing_before_it_is_durable() {
         let at = LogId::new(Epoch::of(3), Index(20));
         let mut w = Writes::new(Index(9), Index(0));
-        w.install(at, Index(4), false);
+        w.truncate(Index(5));
+        w.install(at);
         assert_eq!(w.durable_index(), Index(4), "5 to 9 may be another leader's");
         w.flush(Time(0), hard(0));
         w.persisted(Ticket(1));

@@ -83,6 +83,11 @@ fn trap_3_a_matching_suffix_stays() {
     hand(&mut lab, 1, 2, append(1, LogId::ZERO, 0), crate::lab::entries(&[1, 1]));
     hand(&mut lab, 1, 2, append(1, id(1, 1), 0), vec![]);
     assert_eq!(lab.log(n(2)), [1, 1, 1, 1], "4 was acknowledged and may be committed");
+    // A new leader may begin further down; it holds the same entries.
+    hand(&mut lab, 3, 2, append(2, LogId::ZERO, 0), crate::lab::entries(&[1, 1]));
+    assert_eq!(lab.log(n(2)), [1, 1, 1, 1]);
+    let cut = |op: &LogOp| matches!(op, LogOp::Truncate { .. });
+    assert!(!lab.servers[&n(2)].writes.iter().flat_map(|w| &w.ops).any(cut));
 }
 
 /// Trap 5, contract schedule 1: the votes of others do not make a leader whose own term is not durable.
