@@ -7,6 +7,7 @@ use std::net::TcpListener;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
+use wal::WalOptions;
 
 /// Called when the node cannot go on; see [`Fatal`].
 pub type OnFatal = Arc<dyn Fn(&Fatal) + Send + Sync>;
@@ -85,6 +86,8 @@ pub struct NodeConfig {
     pub snap_bytes: u64,
     /// Snapshots kept, at least 2.
     pub snapshots_kept: u32,
+    /// Sizes of the log's files.
+    pub wal: WalOptions,
     /// A link on which nothing was sent for this long gets a ping.
     pub ping_interval: Duration,
     /// A link on which nothing was heard for this long is taken down and dialled again. Only a safety net for
@@ -123,6 +126,7 @@ impl NodeConfig {
             snap_count: 100_000,
             snap_bytes: 1 << 30,
             snapshots_kept: 3,
+            wal: WalOptions::default(),
             ping_interval: Duration::from_secs(1),
             link_timeout: Duration::from_secs(4),
             dial_backoff: (Duration::from_millis(20), Duration::from_secs(1)),

@@ -22,14 +22,16 @@ use crate::{Application, Fatal, NodeConfig, NodeHandle, StartError, View};
 use parking_lot::Mutex;
 use replog::{
     Configuration, ConfigurationAt, Index, LogId, LogOp, LogStore, Recovered, Replica, ReplicatedLog, Setup,
+    Write,
 };
+use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 use tokio::runtime::Runtime;
-use wal::{Disk, FileDisk, SnapshotOptions, SnapshotStore, Wal, WalError, WalOptions};
+use wal::{Disk, FileDisk, SnapshotOptions, SnapshotStore, Wal, WalError, WalReader};
 
 /// How long the end waits for streams that were cut.
 const LAST_STREAMS: Duration = Duration::from_secs(2);
@@ -177,7 +179,7 @@ impl<D: Disk> Storage<D> {
         let identity = wal::Identity { protocol: P::NAME.into(), cluster: config.cluster, node: config.id };
         let log_dir = config.log_dir.as_deref().unwrap_or(&config.data_dir).join("log");
         let (mut wal, mut recovered) =
-            Wal::open(disk.clone(), log_dir, identity.clone(), WalOptions::default())?;
+            Wal::open(disk.clone(), log_dir, identity.clone(), config.wal.clone())?;
         let keep = SnapshotOptions { keep: config.snapshots_kept as usize, ..SnapshotOptions::default() };
         let dir = config.data_dir.join("snapshots");
         let store = SnapshotStore::open(disk, dir, identity, keep, recovered.base)?;
@@ -257,6 +259,30 @@ impl Drop for Guard {
     }
 }
 
+/// What one thread needs from another: the queues between them.
+struct Wires<M> {
+    log: Arc<Queue<Write>>,
+    durable: Arc<Durable>,
+    apply: Arc<ApplyQueue>,
+    reads: Arc<Reads<M>>,
+}
+
+impl<M: Send + 'static> Wires<M> {
+    fn new() -> Self {
+        Self { log: Arc::default(), durable: Arc::default(), apply: Arc::default(), reads: Arc::default() }
+    }
+
+    /// Ends the threads at the other ends, once they have done what waits there or (`true`) at once.
+    fn closer(&self) -> Arc<dyn Fn(bool) + Send + Sync> {
+        let (log, apply, reads) = (Arc::clone(&self.log), Arc::clone(&self.apply), Arc::clone(&self.reads));
+        Arc::new(move |discard| {
+            log.close(discard);
+            apply.close(discard);
+            reads.requests.close(true);
+        })
+    }
+}
+
 /// Everything that the threads are made of.
 struct Parts<D: Disk> {
     config: NodeConfig,
@@ -279,109 +305,117 @@ impl<D: Disk> Parts<D> {
     {
         let Self { config, storage, shared, app, clock, seed } = self;
         let Storage { wal, store, configurations, .. } = storage;
+        let wires = Wires::<P::Message>::new();
         let on_fatal = Arc::clone(&config.on_fatal);
-        let (log, durable) = (Arc::new(Queue::default()), Arc::new(Durable::default()));
-        let apply = Arc::new(ApplyQueue::default());
-        let reads = Arc::new(Reads::<P::Message>::default());
-        let in_force = in_force(&setup);
         let snapshots = Snapshots::new(
             store,
             configurations,
             Arc::clone(&shared),
-            Arc::clone(&durable),
+            Arc::clone(&wires.durable),
             Arc::clone(&on_fatal),
         );
-        let (reader, reader_of_core) = (wal.reader(), wal.reader());
-        let close: Arc<dyn Fn(bool) + Send + Sync> = {
-            let (log, apply, reads) = (Arc::clone(&log), Arc::clone(&apply), Arc::clone(&reads));
-            Arc::new(move |discard| {
-                log.close(discard);
-                apply.close(discard);
-                reads.requests.close(true);
-            })
-        };
-        let guard = |thread| Guard {
-            thread,
+        let reader_thread = ReaderThread {
+            reads: Arc::clone(&wires.reads),
+            reader: wal.reader(),
+            frame_bytes: config.frame_bytes,
             shared: Arc::clone(&shared),
-            on_fatal: Arc::clone(&on_fatal),
-            close: Arc::clone(&close),
-        };
-        let log_thread = LogThread {
-            wal,
-            queue: Arc::clone(&log),
-            durable,
-            shared: Arc::clone(&shared),
-            on_fatal: Arc::clone(&on_fatal),
         };
         let apply_thread = ApplyThread {
             app: Arc::clone(&app),
-            queue: Arc::clone(&apply),
+            queue: Arc::clone(&wires.apply),
             snapshots: Arc::clone(&snapshots),
             cadence: Cadence::new(config.snap_count, config.snap_bytes, seed),
             shared: Arc::clone(&shared),
             on_fatal: Arc::clone(&on_fatal),
         };
-        let reader_thread = ReaderThread {
-            reads: Arc::clone(&reads),
-            reader,
-            frame_bytes: config.frame_bytes,
+        let mut threads = Threads {
             shared: Arc::clone(&shared),
-        };
-        let identity = handshake::Identity {
-            protocol: P::NAME,
-            cluster: config.cluster,
-            id: config.id,
-            secret: config.secret.clone(),
-        };
-        let (transport, arrivals) = Transport::new(
-            identity,
-            config.peers.clone(),
-            config.dial_backoff,
-            config.handshake_timeout,
-            Arc::clone(&shared),
-            seed,
-        );
-        let replica = Replica::<P>::open(setup, config.frame_bytes, clock.time(Instant::now()));
-        let hands = Hands {
-            log,
-            apply,
-            reads,
-            reader: reader_of_core,
-            snapshots: Arc::clone(&snapshots),
-            transport,
-            arrivals,
+            on_fatal: Arc::clone(&on_fatal),
+            close: wires.closer(),
+            running: Vec::new(),
         };
         let core = CoreThread {
             figures: figures(&config),
             clock,
             shared: Arc::clone(&shared),
             app,
-            replica,
-            hands,
-            configuration: in_force,
-            close: Arc::clone(&close),
+            configuration: in_force(&setup),
+            replica: Replica::<P>::open(setup, config.frame_bytes, clock.time(Instant::now())),
+            hands: hands(&config, P::NAME, &wires, wal.reader(), snapshots, &shared, seed),
+            close: Arc::clone(&threads.close),
         };
-        let mut threads = Vec::new();
-        let mut spawn = |name: &'static str, run: Box<dyn FnOnce() + Send>| {
-            let guard = guard(name);
-            let spawned = thread::Builder::new().name(name.into()).spawn(move || {
-                let _guard = guard;
-                run();
-            });
-            match spawned {
-                Ok(thread) => threads.push(thread),
-                Err(e) => {
-                    close(true);
-                    return Err(e);
-                }
+        let log_thread = LogThread { wal, queue: wires.log, durable: wires.durable, shared, on_fatal };
+        threads.spawn("log", move || log_thread.run())?;
+        threads.spawn("apply", move || apply_thread.run())?;
+        threads.spawn("reader", move || reader_thread.run())?;
+        threads.spawn("core", move || core.run(runtime, listener))?;
+        Ok(threads.running)
+    }
+}
+
+/// The core thread's ends of the wires, and its peers.
+fn hands<M, D: Disk>(
+    config: &NodeConfig,
+    protocol: &'static str,
+    wires: &Wires<M>,
+    reader: WalReader<D>,
+    snapshots: Arc<Snapshots<D>>,
+    shared: &Arc<Shared>,
+    seed: u64,
+) -> Hands<M, D> {
+    let identity = handshake::Identity {
+        protocol,
+        cluster: config.cluster,
+        id: config.id,
+        secret: config.secret.clone(),
+    };
+    let (transport, arrivals) = Transport::new(
+        identity,
+        config.peers.clone(),
+        config.dial_backoff,
+        config.handshake_timeout,
+        Arc::clone(shared),
+        seed,
+    );
+    Hands {
+        log: Arc::clone(&wires.log),
+        apply: Arc::clone(&wires.apply),
+        reads: Arc::clone(&wires.reads),
+        reader,
+        snapshots,
+        transport,
+        arrivals,
+    }
+}
+
+/// Threads that end together.
+struct Threads {
+    shared: Arc<Shared>,
+    on_fatal: OnFatal,
+    close: Arc<dyn Fn(bool) + Send + Sync>,
+    running: Vec<JoinHandle<()>>,
+}
+
+impl Threads {
+    fn spawn(&mut self, name: &'static str, run: impl FnOnce() + Send + 'static) -> io::Result<()> {
+        let guard = Guard {
+            thread: name,
+            shared: Arc::clone(&self.shared),
+            on_fatal: Arc::clone(&self.on_fatal),
+            close: Arc::clone(&self.close),
+        };
+        let spawned = thread::Builder::new().name(name.into()).spawn(move || {
+            let _guard = guard;
+            run();
+        });
+        match spawned {
+            Ok(thread) => self.running.push(thread),
+            Err(e) => {
+                (self.close)(true);
+                return Err(e);
             }
-            Ok(())
-        };
-        spawn("log", Box::new(move || log_thread.run()))?;
-        spawn("apply", Box::new(move || apply_thread.run()))?;
-        spawn("reader", Box::new(move || reader_thread.run()))?;
-        spawn("core", Box::new(move || core.run(runtime, listener)))?;
-        Ok(threads)
+        }
+        Ok(())
     }
 }
 

@@ -2,6 +2,8 @@
 
 #![allow(dead_code, unreachable_pub)]
 
+pub mod proxy;
+
 use bytes::Bytes;
 use node::{Application, Barrier, Fatal, FrozenState, Node, NodeConfig, NodeHandle, Peer, View, start_on};
 use parking_lot::Mutex;
@@ -153,11 +155,14 @@ impl<D: Disk> Member<D> {
     }
 }
 
+/// Changes to the default configuration of each member.
+pub type Adjust = Box<dyn Fn(&mut NodeConfig)>;
+
 /// An ensemble; ids from 1.
 pub struct Ensemble<P: Protocol, D: Disk = FileDisk> {
     pub members: Vec<Member<D>>,
     pub limits: Limits,
-    pub adjust: fn(&mut NodeConfig),
+    pub adjust: Adjust,
     _dir: tempfile::TempDir,
     _protocol: std::marker::PhantomData<P>,
 }
@@ -167,13 +172,18 @@ impl<P: Protocol> Ensemble<P, FileDisk> {
         Self::start_with(n, Limits::default(), |_| {})
     }
 
-    pub fn start_with(n: u32, limits: Limits, adjust: fn(&mut NodeConfig)) -> Self {
+    pub fn start_with(n: u32, limits: Limits, adjust: impl Fn(&mut NodeConfig) + 'static) -> Self {
         Self::start_on(n, limits, adjust, |_| FileDisk)
     }
 }
 
 impl<P: Protocol, D: Disk> Ensemble<P, D> {
-    pub fn start_on(n: u32, limits: Limits, adjust: fn(&mut NodeConfig), disk: impl Fn(u32) -> D) -> Self {
+    pub fn start_on(
+        n: u32,
+        limits: Limits,
+        adjust: impl Fn(&mut NodeConfig) + 'static,
+        disk: impl Fn(u32) -> D,
+    ) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let listeners: Vec<TcpListener> = (0..n).map(|_| TcpListener::bind("127.0.0.1:0").unwrap()).collect();
         let members = (1..=n).zip(&listeners).map(|(id, listener)| Member {
@@ -185,6 +195,7 @@ impl<P: Protocol, D: Disk> Ensemble<P, D> {
             node: None,
         });
         let members = members.collect();
+        let adjust: Adjust = Box::new(adjust);
         let mut this = Self { members, limits, adjust, _dir: dir, _protocol: std::marker::PhantomData };
         for (at, listener) in listeners.into_iter().enumerate() {
             this.start_member(at, Some(listener));
