@@ -23,6 +23,10 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)] // test support: panics are verdicts
 
 mod commands;
+mod cores;
 mod hosts;
+mod trio;
 
 pub use commands::Script;
+pub use cores::Cores;
+pub use trio::Trio;
