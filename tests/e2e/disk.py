@@ -124,7 +124,7 @@ def a_full_disk(system, binary):
         return
     ensemble = Ensemble(system, binary)
     small = ensemble.servers[0].data
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=24m", "tmpfs", small], check=True)
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=150m", "tmpfs", small], check=True)
     try:
         with open(os.path.join(small, "myid"), "w") as f:
             f.write("1\n")
@@ -132,7 +132,7 @@ def a_full_disk(system, binary):
             zk = connect(ensemble.addresses(), timeout=8.0)
             zk.create("/full", b"")
             acked = {"/full"}
-            for i in range(600):
+            for i in range(300):
                 path = f"/full/n{i:04d}"
                 zk.retry(create_once, zk, path)
                 acked.add(path)
@@ -152,7 +152,7 @@ def a_full_disk(system, binary):
 
 def create_once(zk, path):
     if zk.exists(path) is None:
-        zk.create(path, b"x" * 100_000)
+        zk.create(path, b"x" * 900_000)
 
 
 def check(ensemble, paths):
