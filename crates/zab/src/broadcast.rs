@@ -262,6 +262,7 @@ impl Zab {
         }
         if ping {
             self.ping_all();
+            self.retry_snapshots(out);
         }
     }
 
@@ -336,6 +337,7 @@ impl Learner {
         }
         if self.snapshot.is_some_and(|at| at.index <= upto) {
             self.snapshot = None;
+            self.snapshot_failed = false;
         }
         let upto = upto.min(self.sent);
         if upto > self.acked {

@@ -238,7 +238,7 @@ impl Zab {
             Input::SnapshotReceived { from, epoch, at, configurations } => {
                 self.on_snapshot_received(from, epoch, at, &configurations, out);
             }
-            Input::SnapshotSent { to, at, whole } => self.on_snapshot_sent(to, at, whole, out),
+            Input::SnapshotSent { to, at, whole } => self.on_snapshot_sent(to, at, whole),
             Input::Damaged(span) => self.on_damaged(span),
         }
     }

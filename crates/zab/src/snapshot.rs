@@ -94,13 +94,23 @@ impl Zab {
     }
 
     /// A transfer ended.
-    pub(crate) fn on_snapshot_sent(&mut self, to: NodeId, at: LogId, whole: bool, out: &mut Out) {
+    pub(crate) fn on_snapshot_sent(&mut self, to: NodeId, at: LogId, whole: bool) {
         if self.transfers.get(&to) == Some(&at) {
             self.transfers.remove(&to);
         }
+        let State::Leading(l) = &mut self.state else { return };
+        if let Some(learner) = l.learners.get_mut(&to).filter(|x| x.snapshot == Some(at)) {
+            // Not at once: a transfer that fails at once would be begun for ever.
+            learner.snapshot_failed = !whole;
+        }
+    }
+
+    /// Begins failed transfers again, with each heartbeat.
+    pub(crate) fn retry_snapshots(&mut self, out: &mut Out) {
         let State::Leading(l) = &self.state else { return };
-        let waits = l.learners.get(&to).is_some_and(|x| x.snapshot == Some(at));
-        if waits && !whole {
+        let failed: Vec<NodeId> =
+            l.learners.iter().filter(|(_, x)| x.snapshot_failed).map(|(id, _)| *id).collect();
+        for to in failed {
             self.start_snapshot(to, out);
         }
     }

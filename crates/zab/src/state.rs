@@ -212,6 +212,7 @@ pub(crate) struct Learner {
     pub(crate) refill: Option<Span>,
     /// A snapshot that is under way.
     pub(crate) snapshot: Option<LogId>,
+    pub(crate) snapshot_failed: bool,
     pub(crate) commit_told: Index,
     pub(crate) pong_seq: u64,
 }
@@ -235,6 +236,7 @@ impl Learner {
             in_flight: None,
             refill: None,
             snapshot: None,
+            snapshot_failed: false,
             commit_told: Index::ZERO,
             pong_seq: 0,
         }

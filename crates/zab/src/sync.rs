@@ -81,6 +81,7 @@ impl Zab {
             return Self::ignore(to, "neither log nor snapshot reaches its end", out);
         }
         learner.snapshot = Some(at);
+        learner.snapshot_failed = false;
         learner.in_flight = None;
         learner.sent = at.index;
         self.work.send(to, Message::Snap { epoch: l.epoch, at });
