@@ -184,7 +184,13 @@ impl<P: ReplicatedLog, D: Disk> Core<P, D> {
 
     /// Runs until the node ends; whether it did so in good order.
     pub(crate) async fn run(mut self) -> bool {
-        std::future::poll_fn(|cx| self.turn(cx)).await
+        let turn = |cx: &mut Context<'_>| {
+            self.shared.pulse.beat();
+            let done = self.turn(cx);
+            self.shared.pulse.beat();
+            done
+        };
+        std::future::poll_fn(turn).await
     }
 
     fn turn(&mut self, cx: &mut Context<'_>) -> Poll<bool> {

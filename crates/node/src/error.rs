@@ -65,6 +65,12 @@ pub enum Fatal {
         /// What failed.
         reason: String,
     },
+    /// Bug, or a system that hangs: the core thread did not finish a turn for ten seconds.
+    #[error("{node}: the core thread is stuck")]
+    Stalled {
+        /// This node.
+        node: NodeId,
+    },
     /// Bug: a thread panicked.
     #[error("{node}: the {thread} thread panicked")]
     Panicked {

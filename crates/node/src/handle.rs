@@ -1,6 +1,7 @@
 //! What the server holds of a running node. It knows no protocol type.
 
 use crate::mailbox::Mailbox;
+use crate::watchdog::Pulse;
 use crate::{Counters, View, counters::Stats};
 use bytes::Bytes;
 use parking_lot::Mutex;
@@ -14,6 +15,7 @@ pub(crate) struct Shared {
     pub(crate) mailbox: Mailbox,
     pub(crate) stats: Stats,
     pub(crate) view: Mutex<View>,
+    pub(crate) pulse: Pulse,
 }
 
 /// A handle to a running node; cheap to clone, usable from any thread. Calls on a stopped node do nothing.

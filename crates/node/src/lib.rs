@@ -27,6 +27,7 @@ mod queue;
 mod reader_thread;
 mod snapshots;
 mod transport;
+mod watchdog;
 
 pub use application::{Application, Barrier, FrozenState, View};
 pub use config::{NodeConfig, OnFatal, Peer, Secret};

@@ -18,6 +18,7 @@ use crate::queue::{Durable, Queue};
 use crate::reader_thread::{ReaderThread, Reads};
 use crate::snapshots::Snapshots;
 use crate::transport::Transport;
+use crate::watchdog::{Leash, Pulse, Watchdog};
 use crate::{Application, Fatal, NodeConfig, NodeHandle, StartError, View};
 use parking_lot::Mutex;
 use replog::{
@@ -123,6 +124,7 @@ where
         mailbox: Mailbox::default(),
         stats: Stats::default(),
         view: Mutex::new(View::new(clock.0)),
+        pulse: Pulse::default(),
     });
     let handle = NodeHandle(Arc::clone(&shared));
     app.on_start(&handle);
@@ -265,17 +267,26 @@ struct Wires<M> {
     durable: Arc<Durable>,
     apply: Arc<ApplyQueue>,
     reads: Arc<Reads<M>>,
+    leash: Arc<Leash>,
 }
 
 impl<M: Send + 'static> Wires<M> {
     fn new() -> Self {
-        Self { log: Arc::default(), durable: Arc::default(), apply: Arc::default(), reads: Arc::default() }
+        Self {
+            log: Arc::default(),
+            durable: Arc::default(),
+            apply: Arc::default(),
+            reads: Arc::default(),
+            leash: Arc::default(),
+        }
     }
 
     /// Ends the threads at the other ends, once they have done what waits there or (`true`) at once.
     fn closer(&self) -> Arc<dyn Fn(bool) + Send + Sync> {
         let (log, apply, reads) = (Arc::clone(&self.log), Arc::clone(&self.apply), Arc::clone(&self.reads));
+        let leash = Arc::clone(&self.leash);
         Arc::new(move |discard| {
+            leash.close();
             log.close(discard);
             apply.close(discard);
             reads.requests.close(true);
@@ -344,10 +355,13 @@ impl<D: Disk> Parts<D> {
             hands: hands(&config, P::NAME, &wires, wal.reader(), snapshots, &shared, seed),
             close: Arc::clone(&threads.close),
         };
+        let watchdog =
+            Watchdog { leash: wires.leash, shared: Arc::clone(&shared), on_fatal: Arc::clone(&on_fatal) };
         let log_thread = LogThread { wal, queue: wires.log, durable: wires.durable, shared, on_fatal };
         threads.spawn("log", move || log_thread.run())?;
         threads.spawn("apply", move || apply_thread.run())?;
         threads.spawn("reader", move || reader_thread.run())?;
+        threads.spawn("watchdog", move || watchdog.run())?;
         threads.spawn("core", move || core.run(runtime, listener))?;
         Ok(threads.running)
     }
