@@ -144,7 +144,10 @@ impl Paxos {
             return;
         }
         if self.leader_has_quorum {
-            self.on_contact();
+            // As a heartbeat, without drawing a new spread for every frame.
+            self.contact = self.now;
+            let patience = self.now + self.options.timing.election_timeout;
+            self.deadline = self.deadline.map(|d| d.max(patience));
         }
         self.hear_bound(committed);
         let mut highest = Index::ZERO;

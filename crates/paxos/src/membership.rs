@@ -147,6 +147,9 @@ impl Paxos {
                 return chosen;
             }
             chosen = next;
+            if chosen == leading.last {
+                return chosen;
+            }
         }
     }
 
