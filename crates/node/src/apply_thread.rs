@@ -10,7 +10,7 @@ use crate::handle::Shared;
 use crate::queue::Queue;
 use crate::snapshots::Snapshots;
 use crate::{Application, Fatal};
-use replog::{Body, Entry, LogId, Rng, Ticket};
+use replog::{Body, Entry, Epoch, LogId, Rng, Ticket};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
 use wal::Disk;
@@ -102,6 +102,8 @@ pub(crate) struct ApplyThread<D: Disk> {
     pub(crate) queue: Arc<ApplyQueue>,
     pub(crate) snapshots: Arc<Snapshots<D>>,
     pub(crate) cadence: Cadence,
+    /// Epoch of the last command applied.
+    pub(crate) reign: Epoch,
     pub(crate) shared: Arc<Shared>,
     pub(crate) on_fatal: OnFatal,
 }
@@ -136,6 +138,7 @@ impl<D: Disk> ApplyThread<D> {
             self.shared.stats.apply_batches.add(1);
         }
         self.shared.stats.applied_entries.add(entries.len() as u64);
+        self.note_reign(entries);
         if self.queue.release(bytes) {
             self.shared.mailbox.nudge();
         }
@@ -145,6 +148,17 @@ impl<D: Disk> ApplyThread<D> {
             && self.snapshots.take(last.id, after, || self.app.freeze())
         {
             self.cadence.restart();
+        }
+    }
+
+    /// The first command of a reign is the end of an election as its clients feel it; harnesses read the line.
+    fn note_reign(&mut self, entries: &[Entry]) {
+        for entry in entries.iter().filter(|e| !matches!(e.body, Body::Noop)) {
+            // Paxos may choose an older leader's entry late: that is no new reign.
+            if entry.id.epoch > self.reign {
+                self.reign = entry.id.epoch;
+                tracing::info!(node = %self.shared.id, at = %entry.id, "first commit of the epoch");
+            }
         }
     }
 }

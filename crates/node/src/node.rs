@@ -336,6 +336,7 @@ impl<D: Disk> Parts<D> {
             queue: Arc::clone(&wires.apply),
             snapshots: Arc::clone(&snapshots),
             cadence: Cadence::new(config.snap_count, config.snap_bytes, seed),
+            reign: replog::Epoch::default(),
             shared: Arc::clone(&shared),
             on_fatal: Arc::clone(&on_fatal),
         };

@@ -59,8 +59,12 @@ pub fn run(config: Config) -> anyhow::Result<Running> {
     let consensus = config.consensus;
     let node_config = node_config(&config)?;
     let timing = config.timing();
+    let mut limits = Limits::default();
+    if let Some(kept) = config.keep_entries {
+        limits.keep_entries = kept;
+    }
     let service = Service::new(config).context("no randomness")?;
-    let node = consensus.start(node_config, timing, Limits::default(), service.clone())?;
+    let node = consensus.start(node_config, timing, limits, service.clone())?;
     let clients = service::listen(&service, listener, threads).context("cannot serve clients")?;
     tracing::info!(consensus = consensus.name(), clients = %clients.address, "serving");
     Ok(Running { node, clients })

@@ -163,6 +163,10 @@ pub const KEYS: &[Key] = &[
         c.snap_count = u64::from(positive(v)?).max(2);
         Ok(())
     }),
+    key!("commitLogCount", "N", "entries kept on disk for followers that are a little behind", |c, v| {
+        c.keep_entries = Some(u64::from(number::<u32>(v)?));
+        Ok(())
+    }),
     key!("autopurge.snapRetainCount", "N", "snapshots kept", |c, v| {
         c.snapshots_kept = number::<u32>(v)?.max(3);
         Ok(())
@@ -202,7 +206,6 @@ pub const KEYS: &[Key] = &[
 /// Keys (or prefixes that end in a dot) that only a JVM, or the Java implementation's inner life, needs.
 const FOR_JAVA: &[&str] = &[
     "preAllocSize",
-    "commitLogCount",
     "snapshotSizeFactor",
     "maxResponseCacheSize",
     "flushDelay",

@@ -102,6 +102,8 @@ pub struct Config {
     pub four_letter_words: Vec<String>,
     /// Entries between two snapshots.
     pub snap_count: u64,
+    /// Entries kept below the newest snapshot for followers that are a little behind; `None` for the default.
+    pub keep_entries: Option<u64>,
     /// Snapshots kept.
     pub snapshots_kept: u32,
     /// Leader's heartbeat; `None` for the protocol's default.
@@ -147,6 +149,7 @@ impl Default for Config {
             max_frame: jute::DEFAULT_MAX_FRAME,
             four_letter_words: vec!["srvr".to_owned()],
             snap_count: 100_000,
+            keep_entries: None,
             snapshots_kept: 3,
             heartbeat_ms: None,
             election_timeout_ms: None,
