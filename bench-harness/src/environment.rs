@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 use std::fs::{self, File};
-use std::io::Write;
+use std::io::{Seek, Write};
 use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -30,10 +30,12 @@ pub(crate) struct Environment {
     pub(crate) filesystem: String,
     /// `rustc --version`.
     pub(crate) rustc: String,
-    /// fdatasync of 4 KiB appended, µs.
+    /// fdatasync of 4 KiB inside a file laid out in advance, µs.
     pub(crate) fsync_p50_us: f64,
     /// 99th percentile.
     pub(crate) fsync_p99_us: f64,
+    /// fdatasync of 4 KiB appended, µs.
+    pub(crate) append_fsync_p50_us: f64,
     /// Wake-up lateness of a 1 ms sleep, 99th percentile, µs: how busy the machine is with something else.
     pub(crate) wakeup_p99_us: f64,
     /// Load average before the run.
@@ -51,7 +53,8 @@ impl Environment {
     pub(crate) fn capture(base: &Path) -> Self {
         let cpuinfo = read("/proc/cpuinfo");
         let meminfo = read("/proc/meminfo");
-        let (fsync_p50_us, fsync_p99_us) = fsync_microbench(base).unwrap_or_default();
+        let (fsync_p50_us, fsync_p99_us) = fsync_microbench(base, false).unwrap_or_default();
+        let (append_fsync_p50_us, _) = fsync_microbench(base, true).unwrap_or_default();
         let mut environment = Self {
             cpu: after(&cpuinfo, "model name"),
             cores: std::thread::available_parallelism().map_or(0, usize::from),
@@ -67,6 +70,7 @@ impl Environment {
             rustc: output("rustc", &["--version"]),
             fsync_p50_us,
             fsync_p99_us,
+            append_fsync_p50_us,
             wakeup_p99_us: wakeup_microbench(),
             load_before: read("/proc/loadavg").trim().to_owned(),
             steal_percent: 0.0,
@@ -133,10 +137,18 @@ fn filesystem(base: &Path) -> String {
     best.map_or_else(String::new, |(_, kind, options)| format!("{kind} {options}"))
 }
 
-/// Appends 4 KiB and syncs, 200 times or for a second; p50 and p99 in µs.
-fn fsync_microbench(base: &Path) -> std::io::Result<(f64, f64)> {
+/// Writes 4 KiB and syncs, 200 times or for a second; p50 and p99 in µs. Inside a file that is already as long as it
+/// will be, as every log here is written (ZooKeeper's and ours are laid out in advance), or `appending`, where each
+/// sync also writes the file's new length.
+fn fsync_microbench(base: &Path, appending: bool) -> std::io::Result<(f64, f64)> {
     let mut file: File = tempfile::tempfile_in(base)?;
-    let (block, start, mut times) = ([7u8; 4096], Instant::now(), Vec::new());
+    let (block, mut times) = ([7u8; 4096], Vec::new());
+    if !appending {
+        file.write_all(&vec![0; 4096 * 200])?;
+        file.sync_all()?;
+        file.rewind()?;
+    }
+    let start = Instant::now();
     while times.len() < 200 && start.elapsed() < Duration::from_secs(1) {
         file.write_all(&block)?;
         let before = Instant::now();

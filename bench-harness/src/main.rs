@@ -23,6 +23,7 @@ mod peers;
 mod record;
 mod report;
 mod stats;
+mod witness;
 
 use anyhow::Result;
 use clap::Parser;

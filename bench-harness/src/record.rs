@@ -160,6 +160,8 @@ pub(crate) struct ElectionTrial {
     pub(crate) dropped: u64,
     /// Sessions that the servers declared gone.
     pub(crate) expired: u64,
+    /// Whether a session opened before, and its ephemeral node, were still there afterwards.
+    pub(crate) session_kept: Option<bool>,
 }
 
 /// A time in which nobody asked for an election.

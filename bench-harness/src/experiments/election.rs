@@ -7,13 +7,15 @@
 //! ```
 //!
 //! Writers are connected to the survivors only: what is measured is the servers' outage, not how quickly a client
-//! library walks its list. `replied` is the end of the longest gap without a success that began after the fault.
+//! library walks its list. `replied` is the first success after `serving`, or, where no log tells that, the end of
+//! the longest gap.
 //! A trial ends when writes flow again; then the old leader is started or thawed and the cluster must be whole.
 
-use crate::cluster::{Cluster, Step};
+use crate::cluster::{ClientPath, Cluster, Step};
 use crate::lab::{self, Lab};
 use crate::load::{Outcome, Probe};
 use crate::record::ElectionTrial;
+use crate::witness::Witness;
 use anyhow::{Context, Result, ensure};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -61,6 +63,12 @@ pub(crate) fn trial(
     let survivors: Vec<SocketAddr> =
         cluster.nodes.iter().filter(|n| n.id != leader).map(|n| n.client).collect();
     let space = lab::space(cluster, &format!("election-{}-{trial}", fault.name()), 8)?;
+    let witness = match cluster.system.path() {
+        ClientPath::Jute => {
+            Some(Witness::open(&cluster.clients(), &format!("witness-{}-{trial}", fault.name()))?)
+        }
+        ClientPath::EtcdGateway => None,
+    };
     let plan = lab::foreground(cluster, survivors, LONGEST + AT_LEAST);
     let (path, probe) = (cluster.system.path(), Probe::default());
     let marks: Vec<(usize, u64)> = cluster.nodes.iter().map(|n| (n.id, log_length(n))).collect();
@@ -74,7 +82,7 @@ pub(crate) fn trial(
     let steps = steps_since(cluster, leader, &marks, struck.unix_us);
     let record = record(cluster.system.name(), fault, trial, &outcome, &struck, &steps);
     heal(cluster, leader, fault)?;
-    Ok(record)
+    Ok(ElectionTrial { session_kept: witness.map(Witness::is_unharmed), ..record })
 }
 
 struct Struck {
@@ -166,6 +174,10 @@ fn record(
     let end_ns = outcome.acks.last().copied().unwrap_or(fault_ns).max(fault_ns);
     let (gap_from, gap_to) = outcome.longest_gap(fault_ns, end_ns);
     let at = |step: Step| steps.get(&step).map(|us| *us as f64 / 1e3);
+    // Where the logs tell when a leader serves again, the first success after that; else the end of the outage.
+    let serving_ns = steps.get(&Step::Serving).map(|us| fault_ns + us.unsigned_abs() * 1_000);
+    let replied_ns =
+        serving_ns.map_or(Some(gap_to), |from| outcome.acks.iter().copied().find(|t| *t >= from));
     ElectionTrial {
         system: system.to_owned(),
         fault: fault.name().to_owned(),
@@ -174,7 +186,7 @@ fn record(
         elected_ms: at(Step::Elected),
         serving_ms: at(Step::Serving),
         committed_ms: at(Step::Committed),
-        replied_ms: Some((gap_to - fault_ns) as f64 / 1e6),
+        replied_ms: replied_ns.map(|t| t.saturating_sub(fault_ns) as f64 / 1e6),
         gap_ms: (gap_to - gap_from) as f64 / 1e6,
         p99_ms: outcome.latency_us(99.0) / 1e3,
         ok: outcome.ok,
@@ -182,6 +194,7 @@ fn record(
         unknown: outcome.unknown,
         dropped: outcome.dropped,
         expired: outcome.expired,
+        session_kept: None,
     }
 }
 

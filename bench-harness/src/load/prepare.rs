@@ -52,21 +52,31 @@ impl Space {
     /// # Errors
     /// A server that cannot be reached, or refuses.
     pub(crate) fn prepare_etcd(&self, server: SocketAddr, sessions: usize) -> Result<()> {
+        // One connection answers one at a time: as many as there are sessions, up to 16.
+        let lanes = sessions.clamp(1, 16);
+        std::thread::scope(|scope| {
+            let fill = |lane| {
+                move || (lane..sessions).step_by(lanes).try_for_each(|i| self.fill_etcd(server, i, sessions))
+            };
+            let threads: Vec<_> = (0..lanes).map(|lane| scope.spawn(fill(lane))).collect();
+            threads.into_iter().try_for_each(|t| t.join().map_err(|_| anyhow!("a thread panicked"))?)
+        })
+    }
+
+    fn fill_etcd(&self, server: SocketAddr, session: usize, sessions: usize) -> Result<()> {
         let mut stream = TcpStream::connect_timeout(&server, Duration::from_secs(2))?;
         stream.set_read_timeout(Some(Duration::from_secs(10)))?;
-        for session in 0..sessions {
-            let (mut wire, mut out, mut input) = (self.http(session, sessions), Vec::new(), Vec::new());
-            (0..KEYS).for_each(|k| wire.request(Op::Set, 0, k, &mut out));
-            stream.write_all(&out)?;
-            let mut left = KEYS;
-            while left > 0 {
-                match wire.parse(&input).map_err(|e| anyhow!(e))? {
-                    Parsed::Incomplete => read_some(&mut stream, &mut input)?,
-                    Parsed::Reply { consumed, kind } => {
-                        ensure!(matches!(kind, ReplyKind::Answer { code: 0, .. }), "etcd refused a put");
-                        input.drain(..consumed);
-                        left -= 1;
-                    }
+        let (mut wire, mut out, mut input) = (self.http(session, sessions), Vec::new(), Vec::new());
+        (0..KEYS).for_each(|k| wire.request(Op::Set, 0, k, &mut out));
+        stream.write_all(&out)?;
+        let mut left = KEYS;
+        while left > 0 {
+            match wire.parse(&input).map_err(|e| anyhow!(e))? {
+                Parsed::Incomplete => read_some(&mut stream, &mut input)?,
+                Parsed::Reply { consumed, kind } => {
+                    ensure!(matches!(kind, ReplyKind::Answer { code: 0, .. }), "etcd refused a put");
+                    input.drain(..consumed);
+                    left -= 1;
                 }
             }
         }

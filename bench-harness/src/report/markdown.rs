@@ -54,7 +54,13 @@ fn environment(run: &Run) -> String {
         ("memory, swap", format!("{} MiB, {} MiB", e.memory_bytes >> 20, e.swap_bytes >> 20)),
         ("kernel, clock", format!("{}, {}", e.kernel, e.clocksource)),
         ("file system", e.filesystem.clone()),
-        ("fdatasync of 4 KiB", format!("p50 {:.0} µs, p99 {:.0} µs", e.fsync_p50_us, e.fsync_p99_us)),
+        (
+            "fdatasync of 4 KiB",
+            format!(
+                "p50 {:.0} µs, p99 {:.0} µs; p50 {:.0} µs when the file grows",
+                e.fsync_p50_us, e.fsync_p99_us, e.append_fsync_p50_us
+            ),
+        ),
         ("wake-up lateness", format!("p99 {:.0} µs", e.wakeup_p99_us)),
         ("load before", e.load_before.clone()),
         ("steal", format!("{:.2} %", e.steal_percent)),

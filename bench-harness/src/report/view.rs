@@ -228,7 +228,8 @@ fn elections(run: &Run) -> Grid {
                 optional(Summary::of(&gaps).map(|s| s.median), |v| micros(v * 1e3)),
                 gap(99.0),
                 sum(|t| t.unknown + t.errors),
-                sum(|t| t.expired),
+                // The generator's sessions, and the witness with its ephemeral node.
+                sum(|t| t.expired + u64::from(t.session_kept == Some(false))),
             ]);
         }
     }
@@ -248,7 +249,8 @@ fn elections(run: &Run) -> Grid {
     Grid {
         title: "Leader lost under load (open loop; medians, counted from the fault)".into(),
         note: "kill: SIGKILL, freeze: SIGSTOP. Steps are the first of their kind in the survivors' own logs; reply and \
-               outage (longest time without a success) are seen by writers on the survivors. With fewer than 100 trials \
+               outage (longest time without a success) are seen by writers on the survivors; expired counts sessions (or their \
+               ephemeral nodes) that did not live through it. With fewer than 100 trials \
                p99 is the worst one."
             .into(),
         header: names.map(str::to_owned).to_vec(),
