@@ -41,7 +41,7 @@ impl Witness {
     }
 
     /// Whether session and node are what they were. Closes the session.
-    pub(crate) fn is_unharmed(self) -> bool {
+    pub(crate) fn survived(self) -> bool {
         let Self { runtime, client, session, path } = self;
         runtime.block_on(async {
             let connected =

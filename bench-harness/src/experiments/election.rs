@@ -82,7 +82,7 @@ pub(crate) fn trial(
     let steps = steps_since(cluster, leader, &marks, struck.unix_us);
     let record = record(cluster.system.name(), fault, trial, &outcome, &struck, &steps);
     heal(cluster, leader, fault)?;
-    Ok(ElectionTrial { session_kept: witness.map(Witness::is_unharmed), ..record })
+    Ok(ElectionTrial { session_kept: witness.map(Witness::survived), ..record })
 }
 
 struct Struck {
