@@ -254,7 +254,8 @@ impl Zab {
             //    write ends the reign (contract schedule 18).
             return self.become_looking(out);
         }
-        if !self.hears_quorum() {
+        // With each heartbeat is often enough, and a step stays cheap.
+        if ping && !self.hears_quorum() {
             return self.become_looking(out);
         }
         if transfer_over {
