@@ -4,8 +4,8 @@
 
 use bytes::Bytes;
 use replog::{
-    Configuration, ConfigurationAt, Effect, Effects, Entry, HardState, Index, Input, LogId, LogOp, NodeId,
-    Phase, ReplicatedLog, Role, Setup, Stamp, Time,
+    Configuration, Effect, Effects, Entry, Input, LogOp, NodeId, Phase, ReplicatedLog, Role, Setup, Stamp,
+    Time,
 };
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -40,21 +40,7 @@ impl<P: ReplicatedLog> Cores<P> {
         let now = Time(1);
         let mut effects = Effects::new();
         let mut open = |id| {
-            let setup = Setup {
-                id: NodeId(id),
-                seed: u64::from(id),
-                configurations: vec![ConfigurationAt {
-                    from: Index::ZERO,
-                    configuration: configuration.clone(),
-                }],
-                hard_state: HardState::default(),
-                base: LogId::ZERO,
-                snapshot: LogId::ZERO,
-                entries: Vec::new(),
-                damaged: Vec::new(),
-                may_vote: true,
-                options: P::Options::default(),
-            };
+            let setup = Setup::fresh(NodeId(id), configuration.clone(), P::Options::default());
             let core = P::open(setup, now, &mut effects);
             // Nobody is linked yet: what a core says while it opens reaches nobody.
             effects.drain().for_each(drop);

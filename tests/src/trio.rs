@@ -3,8 +3,8 @@
 
 use bytes::Bytes;
 use replog::{
-    Committed, Configuration, ConfigurationAt, Frame, HardState, Index, Input, LogId, Missing, NodeId, Phase,
-    Replica, ReplicatedLog, Role, Setup, Stamp, Time,
+    Committed, Configuration, Frame, Input, Missing, NodeId, Phase, Replica, ReplicatedLog, Role, Setup,
+    Stamp, Time,
 };
 use std::hint::black_box;
 use std::time::Duration;
@@ -30,21 +30,7 @@ impl<P: ReplicatedLog> Trio<P> {
         let configuration = Configuration::of_voters((1..=3).map(NodeId));
         let now = Time(1);
         let open = |id| {
-            let setup = Setup {
-                id: NodeId(id),
-                seed: u64::from(id),
-                configurations: vec![ConfigurationAt {
-                    from: Index::ZERO,
-                    configuration: configuration.clone(),
-                }],
-                hard_state: HardState::default(),
-                base: LogId::ZERO,
-                snapshot: LogId::ZERO,
-                entries: Vec::new(),
-                damaged: Vec::new(),
-                may_vote: true,
-                options: P::Options::default(),
-            };
+            let setup = Setup::fresh(NodeId(id), configuration.clone(), P::Options::default());
             Replica::open(setup, 256 << 10, now)
         };
         let mut trio = Self { nodes: (1..=3).map(open).collect(), now, frames: Vec::new(), applied: [0; 3] };

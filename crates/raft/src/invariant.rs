@@ -126,26 +126,12 @@ mod tests {
     use super::*;
     use alloc::vec;
     use alloc::vec::Vec;
-    use replog::{
-        Configuration, ConfigurationAt, Effects, Epoch, HardState, Input, LogId, NodeId, ReplicatedLog,
-        Setup, Ticket, Time,
-    };
+    use replog::{Configuration, Effects, Epoch, Input, LogId, NodeId, ReplicatedLog, Setup, Ticket, Time};
 
     /// A leader of one, with its no-op committed.
     fn leader() -> Raft {
         let configuration = Configuration::of_voters([NodeId(1)]);
-        let setup = Setup {
-            id: NodeId(1),
-            seed: 1,
-            configurations: vec![ConfigurationAt { from: Index::ZERO, configuration }],
-            hard_state: HardState::default(),
-            base: LogId::ZERO,
-            snapshot: LogId::ZERO,
-            entries: Vec::new(),
-            damaged: Vec::new(),
-            may_vote: true,
-            options: crate::Options::default(),
-        };
+        let setup = Setup::fresh(NodeId(1), configuration, crate::Options::default());
         let mut out = Effects::new();
         let mut raft = Raft::open(setup, Time(0), &mut out);
         for ticket in 1..=2 {

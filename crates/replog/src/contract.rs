@@ -206,6 +206,24 @@ pub struct Setup<O> {
     pub options: O,
 }
 
+impl<O> Setup<O> {
+    /// A member of `configuration` that has nothing on its disk yet.
+    pub fn fresh(id: NodeId, configuration: Configuration, options: O) -> Self {
+        Self {
+            id,
+            seed: u64::from(id.0),
+            configurations: alloc::vec![ConfigurationAt { from: Index::ZERO, configuration }],
+            hard_state: HardState::default(),
+            base: LogId::ZERO,
+            snapshot: LogId::ZERO,
+            entries: Vec::new(),
+            damaged: Vec::new(),
+            may_vote: true,
+            options,
+        }
+    }
+}
+
 /// Durations that all three protocols share, so that they are compared on equal terms.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Timing {

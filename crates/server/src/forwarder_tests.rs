@@ -308,6 +308,10 @@ fn random_schedules_execute_each_request_once_in_order() {
         let taken: Vec<_> = NAMES[..NAMES.len() - names.len()].to_vec();
         assert_eq!(world.answered, taken, "seed {seed}");
         assert_eq!(world.executed, taken, "seed {seed}");
-        assert_eq!((world.forwarder.outstanding(), world.forwarder.outstanding_bytes()), (0, 0), "seed {seed}");
+        assert_eq!(
+            (world.forwarder.outstanding(), world.forwarder.outstanding_bytes()),
+            (0, 0),
+            "seed {seed}"
+        );
     }
 }

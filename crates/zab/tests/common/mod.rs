@@ -5,8 +5,8 @@
 
 use bytes::Bytes;
 use replog::{
-    Body, Configuration, ConfigurationAt, Effect, Effects, Entry, Epoch, HardState, Index, Input, LogId,
-    LogOp, NodeId, Phase, ReplicatedLog, Role, Setup, Span, Stamp, Ticket, Time,
+    Body, Configuration, Effect, Effects, Entry, Epoch, HardState, Index, Input, LogId, LogOp, NodeId, Phase,
+    ReplicatedLog, Role, Setup, Span, Stamp, Ticket, Time,
 };
 use std::time::Duration;
 use zab::message::{AckEpoch, Table};
@@ -33,18 +33,7 @@ pub(crate) fn entries(first: u64, epochs: &[u32]) -> Vec<Entry> {
 
 pub(crate) fn setup(me: u32, voters: u32) -> Setup<Options> {
     let configuration = Configuration::of_voters((1..=voters).map(NodeId));
-    Setup {
-        id: n(me),
-        seed: u64::from(me),
-        configurations: vec![ConfigurationAt { from: Index::ZERO, configuration }],
-        hard_state: HardState::default(),
-        base: LogId::ZERO,
-        snapshot: LogId::ZERO,
-        entries: Vec::new(),
-        damaged: Vec::new(),
-        may_vote: true,
-        options: Options::default(),
-    }
+    Setup::fresh(n(me), configuration, Options::default())
 }
 
 /// The same with a log of the given epochs from index 1, established in `established`.
