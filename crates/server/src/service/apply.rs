@@ -151,7 +151,7 @@ impl Service {
         if connection.is_closed() {
             return;
         }
-        let Some(Waiting { xid, kind: WaitingKind::Write(opcode), arrived }) = state.queue.pop_front() else {
+        let Some(Waiting { xid, kind: WaitingKind::Write(opcode), arrived }) = state.pop() else {
             panic!("{}: the request applied at {} is not its connection's first", self.me, applied.index);
         };
         match &applied.outcome {

@@ -26,8 +26,12 @@ use tokio::net::tcp::OwnedWriteHalf;
 use tokio::sync::Notify;
 use znode::{ConnectionId, Identities};
 
-/// Unsent bytes beyond which a client that does not read is cut off.
+/// Unsent bytes beyond which a client that does not read (its events, mostly) is cut off.
 const MAX_UNSENT: usize = 16 << 20;
+/// Unsent bytes beyond which no read is carried out for it: its requests wait, then its socket is not read.
+const ENOUGH_UNSENT: usize = 1 << 20;
+/// Reads before a write in the queue up to which the write goes on its way before they are answered.
+const MAX_READS_AHEAD: usize = 8;
 /// Capacity above which a spent buffer is given back.
 const KEEP_CAPACITY: usize = 256 << 10;
 
@@ -57,7 +61,11 @@ pub(crate) struct State {
     /// Replies and events, framed, not yet taken by a writer.
     pub(crate) out: Vec<u8>,
     /// Requests without an answer.
-    pub(crate) queue: VecDeque<Waiting>,
+    queue: VecDeque<Waiting>,
+    /// How many of them are reads.
+    reads: usize,
+    /// How many of them hold back the writes behind them: syncs, and writes that are held back themselves.
+    holds: usize,
     /// Number of the session's attachment to this connection.
     pub(crate) attachment: u64,
     /// Who the client is.
@@ -68,6 +76,8 @@ pub(crate) struct State {
     pub(crate) ending: bool,
     /// Whether the task has stopped reading because the queue is long.
     pub(crate) paused: bool,
+    /// Whether reads wait for the client to take what is there.
+    pub(crate) stalled: bool,
     /// Whether this connection is on the apply thread's list of those to flush.
     pub(crate) dirty: bool,
     /// A writer is in a system call with the bytes it took.
@@ -175,11 +185,14 @@ impl Connection {
         let state = State {
             out: Vec::new(),
             queue: VecDeque::new(),
+            reads: 0,
+            holds: 0,
             attachment: 0,
             identities,
             established: None,
             ending: false,
             paused: false,
+            stalled: false,
             dirty: false,
             writing: false,
             blocked: None,
@@ -260,13 +273,8 @@ impl Connection {
     pub(crate) fn flush(&self) {
         let mut state = self.lock();
         state.dirty = false;
-        if let Some((unsent, at)) = &state.blocked {
-            if unsent.len() - at + state.out.len() > MAX_UNSENT {
-                drop(state);
-                tracing::warn!(peer = %self.peer, "client does not read its replies: closing");
-                self.close();
-            }
-            return;
+        if state.blocked.is_some() {
+            return self.cut_off(&state);
         }
         if state.writing || state.out.is_empty() {
             return;
@@ -286,6 +294,7 @@ impl Connection {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     state.writing = false;
                     state.blocked = Some((buffer, at));
+                    self.cut_off(&state);
                     drop(state);
                     self.wake.notify_one();
                     return;
@@ -303,15 +312,23 @@ impl Connection {
             }
             if state.out.is_empty() {
                 state.writing = false;
-                let ending = state.ending;
+                let waited_for = state.ending || state.stalled;
                 drop(state);
-                if ending {
+                if waited_for {
                     self.wake.notify_one();
                 }
                 return;
             }
             buffer = take_output(&mut state);
             at = 0;
+        }
+    }
+
+    /// Gives up a client that lets too much pile up.
+    fn cut_off(&self, state: &State) {
+        if state.unsent() > MAX_UNSENT {
+            tracing::warn!(peer = %self.peer, "client does not read what it is sent: closing");
+            self.close();
         }
     }
 
@@ -334,6 +351,104 @@ fn take_output(state: &mut State) -> Vec<u8> {
 }
 
 impl State {
+    /// What waits, oldest first.
+    pub(crate) fn queue(&self) -> &VecDeque<Waiting> {
+        &self.queue
+    }
+
+    pub(crate) fn push(&mut self, waiting: Waiting) {
+        self.count(&waiting.kind, 1);
+        self.queue.push_back(waiting);
+    }
+
+    pub(crate) fn pop(&mut self) -> Option<Waiting> {
+        let waiting = self.queue.pop_front()?;
+        self.count(&waiting.kind, -1);
+        Some(waiting)
+    }
+
+    /// The connection is closed: nobody waits any more.
+    pub(crate) fn abandon(&mut self) {
+        self.queue.clear();
+        (self.reads, self.holds) = (0, 0);
+    }
+
+    fn count(&mut self, kind: &WaitingKind, change: isize) {
+        match kind {
+            WaitingKind::Read(_) => self.reads = self.reads.saturating_add_signed(change),
+            WaitingKind::Sync { .. } | WaitingKind::Held(_) => {
+                self.holds = self.holds.saturating_add_signed(change)
+            }
+            WaitingKind::Write(_) | WaitingKind::Refused(_) => {}
+        }
+    }
+
+    /// Whether a write that comes now must be held back; see `pipeline.rs`.
+    pub(crate) fn holds_writes(&self) -> bool {
+        self.holds > 0 || self.stalled || self.reads > MAX_READS_AHEAD
+    }
+
+    /// Takes out, as writes that are on their way now, those held back at the front of the queue, up to what holds back
+    /// the next.
+    pub(crate) fn release_held(&mut self) -> Vec<Write> {
+        let mut writes = Vec::new();
+        let mut reads = 0;
+        for waiting in &mut self.queue {
+            match &waiting.kind {
+                WaitingKind::Sync { .. } => break,
+                WaitingKind::Read(_) => reads += 1,
+                WaitingKind::Held(write) if reads <= MAX_READS_AHEAD => {
+                    let on_its_way = WaitingKind::Write(write.opcode);
+                    if let WaitingKind::Held(write) = std::mem::replace(&mut waiting.kind, on_its_way) {
+                        writes.push(write);
+                    }
+                }
+                WaitingKind::Held(_) => break,
+                WaitingKind::Write(_) | WaitingKind::Refused(_) => {}
+            }
+        }
+        self.holds -= writes.len();
+        writes
+    }
+
+    /// A barrier passed: its sync may be answered once `index` is applied.
+    pub(crate) fn barrier_passed(&mut self, of: u64, index: u64) {
+        for waiting in &mut self.queue {
+            if let WaitingKind::Sync { token, at, .. } = &mut waiting.kind
+                && *token == of
+            {
+                *at = Some(index);
+            }
+        }
+    }
+
+    /// Whether the read at the front has to wait until the client takes what is there. Not if a write behind it is on its
+    /// way: it would see that.
+    pub(crate) fn must_stall(&self) -> bool {
+        !self.has_room() && !self.queue.iter().any(|w| matches!(w.kind, WaitingKind::Write(_)))
+    }
+
+    pub(crate) fn is_blocked(&self) -> bool {
+        self.blocked.is_some()
+    }
+
+    fn unsent(&self) -> usize {
+        self.out.len() + self.blocked.as_ref().map_or(0, |(unsent, at)| unsent.len() - at)
+    }
+
+    /// The index for which the first sync waits whose barrier has passed.
+    pub(crate) fn awaited_index(&self) -> Option<u64> {
+        self.queue.iter().find_map(|waiting| match waiting.kind {
+            WaitingKind::Sync { at, .. } => at,
+            _ => None,
+        })
+    }
+
+    /// Whether a read may be carried out: the client takes its replies.
+    pub(crate) fn has_room(&self) -> bool {
+        self.unsent() < ENOUGH_UNSENT
+    }
+
     /// Appends a reply; `body` appends what follows the header.
     #[inline]
     pub(crate) fn reply(&mut self, xid: i32, zxid: i64, err: ErrorCode, body: impl FnOnce(&mut Vec<u8>)) {

@@ -4,15 +4,13 @@
 //! holds during a system call or while applying a batch.
 
 use super::Service;
-use super::connection::{Connection, WaitingKind};
+use super::connection::Connection;
 use super::peer_message::PeerMessage;
 use bytes::Bytes;
 use node::{Application, Barrier, FrozenState, NodeHandle, View};
 use replog::{Entry, Epoch, LogId, NodeId, Phase, Refusal, Role};
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
-use std::time::Instant;
 use znode::Machine;
 
 impl Application for Service {
@@ -116,15 +114,7 @@ impl Application for Service {
             }
         };
         let (Some(connection), Ok(barrier)) = (connection, outcome) else { return };
-        let mut state = connection.lock();
-        for waiting in &mut state.queue {
-            if let WaitingKind::Sync { token: of, at, .. } = &mut waiting.kind
-                && *of == token
-            {
-                *at = Some(barrier.at.0);
-            }
-        }
-        drop(state);
+        connection.lock().barrier_passed(token, barrier.at.0);
         // The task looks at the state: this thread must not wait for the apply thread.
         connection.wake.notify_one();
     }
@@ -159,31 +149,5 @@ impl Service {
             handle.barrier(token);
         }
         token
-    }
-
-    /// After a barrier of this connection passed: answers its sync, or leaves that to the apply thread.
-    pub(super) fn look_at_barriers(&self, connection: &Arc<Connection>) {
-        let waits = |state: &super::connection::State| {
-            state.queue.iter().find_map(|w| match w.kind {
-                WaitingKind::Sync { at: Some(at), .. } => Some(at),
-                _ => None,
-            })
-        };
-        if waits(&connection.lock()).is_none() {
-            return;
-        }
-        let machine = self.state.read();
-        let mut watches = self.watches.lock();
-        let mut state = connection.lock();
-        self.advance(&machine, &mut watches, connection, &mut state, Instant::now());
-        // Under the state's lock: the apply thread will look after its next entry.
-        if let Some(at) = waits(&state).filter(|at| *at > machine.last_index()) {
-            self.barriers.lock().passed.push((at, connection.clone()));
-            self.awaited.fetch_min(at, Relaxed);
-        }
-        drop(state);
-        drop(watches);
-        drop(machine);
-        connection.flush();
     }
 }

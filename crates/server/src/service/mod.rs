@@ -6,7 +6,7 @@
 //!                   └─► session.rs (connect, attach, close)                                         │
 //!  node's apply thread ─► apply.rs: Machine::apply ─► WatchTables::fire ─► replies, waiting reads ──┘
 //!  node's core thread ──► hooks.rs: views, links, peers' messages, barriers (hands over, never waits)
-//!  every 50 ms ─────────► upkeep.rs: expiry, touches, lost contact, sending again
+//!  every 100 ms ────────► upkeep.rs: expiry, touches, lost contact, sending again
 //! ```
 //!
 //! Locks, in the order in which they may be taken: `state` → `watches` → `registry` → a connection. `forwarder`, `expiry`,

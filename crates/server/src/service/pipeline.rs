@@ -8,8 +8,10 @@
 //!                              queue: write read write    the read runs when the first write was applied
 //! ```
 //!
-//! A write behind a sync is held back until the sync is answered. Else, of [sync, read, write], the write could be applied
-//! before the barrier comes back, and the read would see a write that its client sent after it.
+//! A read must not see a write that its client sent after it. So a write is held back
+//! 1. behind a sync: of [sync, read, write], the write could be applied before the barrier comes back;
+//! 2. behind reads that wait until the client takes its replies (at most 1 MiB of them pile up);
+//! 3. behind many reads that wait for an earlier write: they may come to case 2.
 
 use super::connection::{Connection, State, Waiting, WaitingKind, Write};
 use super::{Service, Taker, reads};
@@ -77,7 +79,7 @@ impl Service {
                 batch.take(&mut state, machine.as_deref(), watches.as_deref_mut(), incoming);
             }
             self.stats.answered(batch.answered, 0);
-            self.limit(&mut state);
+            self.limit(connection, &mut state);
         }
         scratch.clear();
         if !writes.is_empty() {
@@ -87,10 +89,14 @@ impl Service {
     }
 
     /// Stops reading from a connection that has much under way.
-    fn limit(&self, state: &mut State) {
-        let many = state.queue.len() >= self.config.outstanding_limit as usize;
+    fn limit(&self, connection: &Connection, state: &mut State) {
+        if state.stalled {
+            connection.wake.notify_one();
+        }
+        let many = state.queue().len() >= self.config.outstanding_limit as usize;
         if many
-            || (!state.queue.is_empty() && self.forwarder.lock().outstanding_bytes() > MAX_OUTSTANDING_BYTES)
+            || (!state.queue().is_empty()
+                && self.forwarder.lock().outstanding_bytes() > MAX_OUTSTANDING_BYTES)
         {
             state.paused = true;
         }
@@ -126,16 +132,22 @@ impl Service {
         now: Instant,
     ) {
         loop {
-            let ready = match state.queue.front().map(|w| &w.kind) {
+            let ready = match state.queue().front().map(|w| &w.kind) {
                 None | Some(WaitingKind::Write(_)) => false,
+                Some(WaitingKind::Read(_)) if state.must_stall() => {
+                    state.stalled = true;
+                    connection.wake.notify_one();
+                    false
+                }
                 Some(WaitingKind::Read(_) | WaitingKind::Refused(_)) => true,
                 Some(WaitingKind::Sync { at, .. }) => at.is_some_and(|at| at <= machine.last_index()),
                 Some(WaitingKind::Held(_)) => {
-                    self.release_held(connection, state);
+                    // The connection stays locked: its task can push no later write in between.
+                    self.submit(connection, state.release_held());
                     false
                 }
             };
-            let Some(waiting) = (if ready { state.queue.pop_front() } else { None }) else { break };
+            let Some(waiting) = (if ready { state.pop() } else { None }) else { break };
             let Waiting { xid, kind, arrived } = waiting;
             match kind {
                 WaitingKind::Read(request) => {
@@ -150,7 +162,8 @@ impl Service {
             let ms = state.answered(arrived, now);
             self.stats.answered(1, ms);
         }
-        if state.paused && state.queue.len() <= self.config.outstanding_limit as usize / 2 {
+        if state.paused && !state.stalled && state.queue().len() <= self.config.outstanding_limit as usize / 2
+        {
             state.paused = false;
             connection.wake.notify_one();
         }
@@ -161,23 +174,22 @@ impl Service {
 }
 
 impl Service {
-    /// Sends the writes on their way that were held back behind a sync, up to the next sync. The connection stays locked:
-    /// its task can push no later write in between.
-    fn release_held(&self, connection: &Arc<Connection>, state: &mut State) {
-        let mut writes = Vec::new();
-        for waiting in &mut state.queue {
-            match &waiting.kind {
-                WaitingKind::Sync { .. } => break,
-                WaitingKind::Held(write) => {
-                    let written = WaitingKind::Write(write.opcode);
-                    if let WaitingKind::Held(write) = std::mem::replace(&mut waiting.kind, written) {
-                        writes.push(write);
-                    }
-                }
-                _ => {}
-            }
+    /// Goes on with a connection's queue: after a barrier passed, or once the client has taken what was there.
+    pub(super) fn resume(&self, connection: &Arc<Connection>) {
+        let machine = self.state.read();
+        let mut watches = self.watches.lock();
+        let mut state = connection.lock();
+        state.stalled = false;
+        self.advance(&machine, &mut watches, connection, &mut state, Instant::now());
+        // Under the machine's lock: the apply thread will look after its next entry.
+        if let Some(at) = state.awaited_index().filter(|at| *at > machine.last_index()) {
+            self.barriers.lock().passed.push((at, connection.clone()));
+            self.awaited.fetch_min(at, Relaxed);
         }
-        self.submit(connection, writes);
+        drop(state);
+        drop(watches);
+        drop(machine);
+        connection.flush();
     }
 }
 
@@ -237,29 +249,33 @@ impl Batch<'_> {
                 let opcode = request.opcode();
                 let (identities, attachment) = (state.identities.clone(), state.attachment);
                 let write = Write { opcode, body, identities, attachment };
-                if state.queue.iter().any(|w| matches!(w.kind, WaitingKind::Sync { .. })) {
+                if state.holds_writes() {
                     self.wait(state, xid, WaitingKind::Held(write));
                 } else {
                     self.wait(state, xid, WaitingKind::Write(opcode));
                     self.writes.push(write);
                 }
             }
-            request => match machine.filter(|_| state.queue.is_empty()) {
+            request => match machine.filter(|_| state.queue().is_empty() && state.has_room()) {
                 Some(machine) => {
                     reads::run(machine, watches, self.connection, state, xid, &request);
                     self.answered += 1;
                 }
-                None => self.wait(state, xid, WaitingKind::Read(Box::new(request))),
+                None => {
+                    // The first of a queue waits for nothing but room.
+                    state.stalled |= state.queue().is_empty();
+                    self.wait(state, xid, WaitingKind::Read(Box::new(request)));
+                }
             },
         }
     }
 
     fn wait(&self, state: &mut State, xid: i32, kind: WaitingKind) {
-        state.queue.push_back(Waiting { xid, kind, arrived: self.arrived });
+        state.push(Waiting { xid, kind, arrived: self.arrived });
     }
 
     fn refuse(&mut self, state: &mut State, machine: Option<&Machine>, xid: i32, error: RequestError) {
-        match machine.filter(|_| state.queue.is_empty()) {
+        match machine.filter(|_| state.queue().is_empty()) {
             Some(machine) => {
                 refuse(state, xid, machine.last_zxid(), error);
                 self.answered += 1;

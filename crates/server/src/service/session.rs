@@ -16,6 +16,7 @@ use super::apply::Dirty;
 use super::connection::Connection;
 use super::{Service, Taker};
 use jute::{ConnectRequest, ConnectResponse, Jute as _, PASSWORD_BYTES};
+use node::View;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering::Relaxed};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -164,8 +165,21 @@ impl Service {
     /// majority's leader expires C; D takes C's lock. 3. C never saw Disconnected and still works as its holder.
     /// A third: C's own limit is two thirds without a word, and it needs time to reach another server.
     pub(super) fn lost_contact(&self, timeout_ms: u32) -> bool {
-        let Some(handle) = self.handle.get() else { return true };
-        handle.view().contact.elapsed() > Duration::from_millis(u64::from(timeout_ms / 3))
+        self.handle.get().is_none_or(|handle| self.is_lost(self.silence(&handle.view()), timeout_ms))
+    }
+
+    /// How long nothing was heard of a leader or, as leader, of a quorum.
+    pub(super) fn silence(&self, view: &View) -> Duration {
+        // Who is a quorum alone has nobody to hear, and wakes for nobody's heartbeats to say so.
+        let alone = self.config.voters().nth(1).is_none();
+        if alone && view.is_leading() { Duration::ZERO } else { view.contact.elapsed() }
+    }
+
+    /// Whether that is too long for a client with this timeout. What a node knows of it lags by a heartbeat, and a heartbeat may
+    /// be late: three of them are no silence.
+    pub(super) fn is_lost(&self, silence: Duration, timeout_ms: u32) -> bool {
+        let third = Duration::from_millis(u64::from(timeout_ms / 3));
+        silence > third.max(3 * self.config.timing().heartbeat)
     }
 }
 

@@ -56,7 +56,7 @@ pub(super) async fn serve(service: Arc<Service>, stream: TcpStream, peer: Socket
             connection.close();
             service.registry.write().remove(&connection);
             service.watches.lock().remove_connection(connection.id);
-            connection.lock().queue.clear();
+            connection.lock().abandon();
         }
         Ok(Err(error)) => tracing::debug!(%peer, %error, "no connect request"),
         Err(_) => tracing::debug!(%peer, "no connect request in time"),
@@ -102,34 +102,44 @@ async fn session(
     mut buffer: BytesMut,
 ) {
     let mut scratch = Vec::new();
-    let mut established = false;
+    let (mut established, mut resumed) = (false, false);
     loop {
         if connection.is_closed() {
             return;
         }
-        let (ending, reading) = {
+        let (ending, reading, blocked, resume) = {
             let state = connection.lock();
-            if !established && state.established == Some(true) {
-                established = true;
-            }
-            (state.ending, established && !state.paused)
+            established |= state.established == Some(true);
+            let blocked = state.is_blocked();
+            let resume = (state.stalled && !blocked && state.has_room()) || state.awaited_index().is_some();
+            (state.ending, established && !state.paused, blocked, resume)
         };
         if ending {
             return farewell(connection).await;
         }
+        if resume && !resumed {
+            // Once per turn: a barrier whose index is not applied yet waits for the apply thread.
+            resumed = true;
+            service.resume(connection);
+            continue;
+        }
         // What came together with the connect request, or while reading was paused.
-        if reading && !take_frames(service, connection, &mut buffer, &mut scratch) {
-            return;
+        if reading {
+            if !take_frames(service, connection, &mut buffer, &mut scratch) {
+                return;
+            }
+            if buffer.capacity() - buffer.len() < READ_BYTES.0 / 2 {
+                buffer.reserve(READ_BYTES.0);
+            }
         }
-        if reading && buffer.capacity() - buffer.len() < READ_BYTES.0 / 2 {
-            buffer.reserve(READ_BYTES.0);
-        }
-        let blocked = connection.is_blocked();
         tokio::select! {
             biased;
-            () = connection.wake.notified() => service.look_at_barriers(connection),
+            () = connection.wake.notified() => resumed = false,
             done = connection.writable(), if blocked => match done {
-                Ok(()) => connection.unblock(),
+                Ok(()) => {
+                    connection.unblock();
+                    resumed = false;
+                }
                 Err(_) => return,
             },
             found = read.read_buf(&mut buffer), if reading => match found {

@@ -8,7 +8,7 @@ use std::time::Duration;
 use znode::{Command, Decision};
 
 /// How often it runs. An idle server wakes for this and for heartbeats.
-const PERIOD: Duration = Duration::from_millis(50);
+const PERIOD: Duration = Duration::from_millis(100);
 
 impl Service {
     /// Runs for as long as clients are served.
@@ -81,7 +81,7 @@ impl Service {
             let sessions = machine.sessions().map(|(id, s)| (id, u32::try_from(s.timeout_ms).unwrap_or(0)));
             self.expiry.lock().begin(now, epoch, sessions);
         }
-        let in_contact = view.contact.elapsed() < Duration::from_millis(self.config.tick_ms.into());
+        let in_contact = !self.is_lost(self.silence(view), self.config.tick_ms);
         let due = self.expiry.lock().due(now, in_contact);
         let commands: Vec<_> = due
             .into_iter()
@@ -97,13 +97,13 @@ impl Service {
 
     /// Closes connections whose clients are better off with another server.
     fn close_cut_off(&self, view: &View) {
-        let silence = view.contact.elapsed();
-        if silence < Duration::from_millis(u64::from(self.config.min_session_ms / 3)) {
+        let silence = self.silence(view);
+        if !self.is_lost(silence, self.config.min_session_ms) {
             return;
         }
         for connection in self.registry.read().iter() {
             let timeout_ms = connection.timeout_ms.load(Relaxed);
-            if timeout_ms > 0 && silence > Duration::from_millis(u64::from(timeout_ms / 3)) {
+            if timeout_ms > 0 && self.is_lost(silence, timeout_ms) {
                 tracing::info!(peer = %connection.peer, ?silence, "no contact to a leader: closing");
                 connection.close();
             }

@@ -200,7 +200,7 @@ impl Service {
 fn short_line(connection: &Connection) -> String {
     let state = connection.lock();
     let f = &state.figures;
-    format!(" /{}[1](queued={},recved={},sent={})", connection.peer, state.queue.len(), f.received, f.sent)
+    format!(" /{}[1](queued={},recved={},sent={})", connection.peer, state.queue().len(), f.received, f.sent)
 }
 
 /// A connection as `cons` shows it.
@@ -214,7 +214,7 @@ fn long_line(connection: &Connection) -> String {
     format!(
         " /{}[1](queued={},recved={},sent={},sid={session:#x},lop={},est={established},to={timeout},lcxid={:#x},lzxid={:#x},lresp={answered},llat={},minlat={},avglat={},maxlat={})",
         connection.peer,
-        state.queue.len(),
+        state.queue().len(),
         f.received,
         f.sent,
         op_name(f.last_op),
