@@ -43,7 +43,7 @@ pub(crate) fn compare(options: &Compare) -> Result<PathBuf> {
     let lab = Lab::new(options.data.clone(), steps(options, systems.len()));
     let stolen = stolen_ticks();
     lab.say("generator against a server that does nothing");
-    let generator_s = if options.quick { 0.3 } else { 2.0 };
+    let generator_s = if options.quick { 0.2 } else { 1.0 };
     match generator::prove(generator_s) {
         Ok(proofs) => run.generator = proofs,
         Err(e) => fail(&mut run, "generator", "null server", &e),

@@ -1,7 +1,7 @@
 //! The generator's loop.
 //!
 //! ```text
-//!  loop: tick links ─► plan requests ─► flush ─► ppoll(until the next planned request) ─► receive, count
+//!  loop: tick links ─► plan requests ─► flush ─► epoll(until the next planned request) ─► receive, count
 //! ```
 //!
 //! Invariants: in a closed loop a session has at most `depth` requests under way, and exactly that while ready; in an
@@ -12,8 +12,12 @@ use super::link::{Done, Link};
 use super::wire::Wire;
 use super::{Outcome, Pace, Plan, histogram};
 use anyhow::{Context, Result, bail};
+use rustix::buffer::spare_capacity;
+use rustix::event::epoll::{self, Event, EventData, EventFlags};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
 use std::collections::{BTreeMap, VecDeque};
+use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
@@ -38,6 +42,10 @@ struct Driver<'a, W> {
     probe: &'a Probe,
     links: Vec<Link<W>>,
     scratch: Vec<u8>,
+    epoll: OwnedFd,
+    events: Vec<Event>,
+    /// What epoll knows of each link: number of its connection, and whether it waits to write.
+    interest: Vec<(u64, bool)>,
     clock: Instant,
     /// Planned starts that wait for a connection.
     waiting: VecDeque<u64>,
@@ -112,6 +120,9 @@ pub(crate) fn run<W: Wire>(plan: &Plan, probe: &Probe, wire: impl FnMut(usize) -
         plan,
         probe,
         numbers: vec![0; links.len()],
+        epoll: epoll::create(epoll::CreateFlags::CLOEXEC)?,
+        events: Vec::with_capacity(256),
+        interest: vec![(0, false); links.len()],
         links,
         scratch: vec![0; 256 << 10],
         clock: Instant::now(),
@@ -237,24 +248,11 @@ impl<W: Wire> Driver<'_, W> {
         for link in &mut self.links {
             self.count.outcome.unknown += (link.tick(now) + link.flush(now)) as u64;
         }
-        let mut polled = Vec::with_capacity(self.links.len());
-        let mut fds = Vec::with_capacity(self.links.len());
-        for (i, link) in self.links.iter().enumerate() {
-            if let Some((stream, writes)) = link.socket() {
-                let flags = if writes { PollFlags::IN | PollFlags::OUT } else { PollFlags::IN };
-                fds.push(PollFd::new(stream, flags));
-                polled.push(i);
-            }
-        }
-        let timeout = Timespec { tv_sec: wait.as_secs() as i64, tv_nsec: i64::from(wait.subsec_nanos()) };
-        match poll(&mut fds, Some(&timeout)) {
-            Ok(_) | Err(rustix::io::Errno::INTR) => {}
-            Err(e) => return Err(e).context("poll"),
-        }
-        let ready: Vec<usize> =
-            fds.iter().zip(polled).filter(|(fd, _)| !fd.revents().is_empty()).map(|(_, i)| i).collect();
-        drop(fds);
-        for i in ready {
+        self.register()?;
+        self.wait(wait)?;
+        let mut events = std::mem::take(&mut self.events);
+        for event in events.drain(..) {
+            let i = event.data.u64() as usize;
             let now = self.now();
             let (count, probe) = (&mut self.count, self.probe);
             let Some(link) = self.links.get_mut(i) else { continue };
@@ -263,7 +261,44 @@ impl<W: Wire> Driver<'_, W> {
                 .map_err(|e| anyhow::anyhow!("session {i}: the server broke the protocol: {e}"))?;
             count.outcome.unknown += unknown as u64;
         }
+        self.events = events;
         Ok(())
+    }
+
+    /// Tells epoll of new sockets, and of those that have something to write or no longer have.
+    fn register(&mut self) -> Result<()> {
+        for (i, (link, known)) in self.links.iter().zip(&mut self.interest).enumerate() {
+            let Some((stream, writes)) = link.socket() else { continue };
+            let wanted = (link.generation, writes);
+            if *known == wanted {
+                continue;
+            }
+            let flags = if writes { EventFlags::IN | EventFlags::OUT } else { EventFlags::IN };
+            let data = EventData::new_u64(i as u64);
+            // A closed socket leaves by itself.
+            if known.0 == link.generation {
+                epoll::modify(&self.epoll, stream, data, flags)?;
+            } else {
+                epoll::add(&self.epoll, stream, data, flags)?;
+            }
+            *known = wanted;
+        }
+        Ok(())
+    }
+
+    fn wait(&mut self, longest: Duration) -> Result<()> {
+        let mut timeout = timespec(longest);
+        if self.plan.pace != Pace::Closed {
+            // epoll counts in ms, a plan does not.
+            match poll(&mut [PollFd::new(&self.epoll, PollFlags::IN)], Some(&timeout)) {
+                Ok(_) | Err(Errno::INTR) => timeout = timespec(Duration::ZERO),
+                Err(e) => return Err(e).context("poll"),
+            }
+        }
+        match epoll::wait(&self.epoll, spare_capacity(&mut self.events), Some(&timeout)) {
+            Ok(_) | Err(Errno::INTR) => Ok(()),
+            Err(e) => Err(e).context("epoll"),
+        }
     }
 
     fn drain(&mut self) -> Result<()> {
@@ -282,6 +317,10 @@ impl<W: Wire> Driver<'_, W> {
         }
         Ok(())
     }
+}
+
+fn timespec(duration: Duration) -> Timespec {
+    Timespec { tv_sec: duration.as_secs() as i64, tv_nsec: i64::from(duration.subsec_nanos()) }
 }
 
 /// CPU time of this thread.

@@ -62,6 +62,8 @@ pub(crate) struct Link<W> {
     next_xid: i32,
     last_sent_ns: u64,
     leaving: bool,
+    /// Number of the connection: changes with every new socket.
+    pub(crate) generation: u64,
     /// Connections lost after they had been ready.
     pub(crate) losses: u64,
     /// Sessions that the servers declared gone.
@@ -82,6 +84,7 @@ impl<W: Wire> Link<W> {
             next_xid: 1,
             last_sent_ns: 0,
             leaving: false,
+            generation: 0,
             losses: 0,
             expired: 0,
         }
@@ -135,6 +138,7 @@ impl<W: Wire> Link<W> {
         });
         match opened {
             Ok(stream) => {
+                self.generation += 1;
                 self.input.clear();
                 self.output.clear();
                 self.wire.hello(&mut self.output);

@@ -1,4 +1,4 @@
-//! The load generator: one thread, one `ppoll`, raw frames in batches.
+//! The load generator: one thread, one `epoll`, raw frames in batches.
 //!
 //! Two models, always named with a result (experiments.md section 3, rule 1):
 //! * **closed loop**: N sessions, each keeps d requests under way; shows what the servers can do at most;

@@ -29,14 +29,19 @@ impl ZooKeeper {
     /// It is not installed.
     pub(crate) fn installed() -> Result<Self> {
         let jar = Path::new(JARS).join("zookeeper.jar");
-        let Ok(target) = fs::canonicalize(&jar) else {
+        if !jar.exists() {
             bail!("peer zookeeper: {} is missing (Debian packages zookeeper and openjdk)", jar.display());
-        };
+        }
         if !Path::new("/usr/bin/java").exists() {
             bail!("peer zookeeper: no /usr/bin/java (Debian package default-jre-headless)");
         }
-        let name = target.file_stem().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
-        Ok(Self { version: name.trim_start_matches("zookeeper-").to_owned() })
+        // The version is in the name of a link beside it.
+        let versions = fs::read_dir(JARS)?.filter_map(|entry| {
+            let name = entry.ok()?.file_name().into_string().ok()?;
+            let version = name.strip_prefix("zookeeper-")?.strip_suffix(".jar")?;
+            version.starts_with(|c: char| c.is_ascii_digit()).then(|| version.to_owned())
+        });
+        Ok(Self { version: versions.max().unwrap_or_else(|| "of unknown version".to_owned()) })
     }
 }
 
