@@ -55,7 +55,7 @@ pub(crate) struct Compare {
     /// Installed systems to race with.
     #[arg(long, value_delimiter = ',', value_parser = ["zookeeper", "etcd"])]
     pub(crate) peers: Vec<String>,
-    /// Folder for the results; default: results/compare-<time>-<commit>.
+    /// Folder for the results; default: `results/compare-TIME-COMMIT`.
     #[arg(long)]
     pub(crate) out: Option<PathBuf>,
     /// Experiments to run; default: all.
