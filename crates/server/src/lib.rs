@@ -21,5 +21,5 @@ mod run;
 pub mod service;
 mod stats;
 
-pub use consensus::Consensus;
+pub use consensus::{Consensus, Variant};
 pub use run::{Running, run};

@@ -56,7 +56,7 @@ pub fn run(config: Config) -> anyhow::Result<Running> {
         0 => thread::available_parallelism().map_or(1, |n| n.get() / 2).clamp(1, 8),
         n => n as usize,
     };
-    let consensus = config.consensus;
+    let (consensus, variant) = (config.consensus, config.variant);
     let node_config = node_config(&config)?;
     let timing = config.timing();
     let mut limits = Limits::default();
@@ -64,7 +64,7 @@ pub fn run(config: Config) -> anyhow::Result<Running> {
         limits.keep_entries = kept;
     }
     let service = Service::new(config).context("no randomness")?;
-    let node = consensus.start(node_config, timing, limits, service.clone())?;
+    let node = consensus.start(node_config, timing, limits, variant, service.clone())?;
     let clients = service::listen(&service, listener, threads).context("cannot serve clients")?;
     tracing::info!(consensus = consensus.name(), clients = %clients.address, "serving");
     Ok(Running { node, clients })

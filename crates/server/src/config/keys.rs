@@ -82,6 +82,22 @@ pub const KEYS: &[Key] = &[
         c.consensus = Consensus::parse(v)?;
         Ok(())
     }),
+    key!("variant", "NAME", "hardened (default), or textbook: the protocol as its paper has it", |c, v| {
+        c.variant.textbook = match v {
+            "hardened" => false,
+            "textbook" => true,
+            _ => return Err(format!("'{v}' is neither hardened nor textbook")),
+        };
+        Ok(())
+    }),
+    key!("eagerCommit", "BOOL", "raft, paxos: push the commit position at once (hardened: yes)", |c, v| {
+        c.variant.eager_commit = Some(truth(v)?);
+        Ok(())
+    }),
+    key!("classicPaxos", "BOOL", "paxos: both phases for every command, as a yardstick", |c, v| {
+        c.variant.classic = truth(v)?;
+        Ok(())
+    }),
     key!("myid", "ID", "this server's id; default: the file myid in dataDir", |c, v| {
         c.id_given = Some(number(v)?);
         Ok(())

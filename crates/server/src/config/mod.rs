@@ -23,7 +23,7 @@ mod properties;
 pub use keys::{KEYS, Key};
 pub use members::{Member, MemberRole};
 
-use crate::Consensus;
+use crate::{Consensus, Variant};
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -64,6 +64,8 @@ pub enum Note {
 pub struct Config {
     /// Which protocol replicates.
     pub consensus: Consensus,
+    /// Switches of the protocol.
+    pub variant: Variant,
     /// This server's id (`myid`), 1 for one that stands alone without an id.
     pub id: u32,
     /// Members by id. Empty: stands alone.
@@ -130,6 +132,7 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             consensus: Consensus::default(),
+            variant: Variant::default(),
             id: 0,
             members: BTreeMap::new(),
             cluster_name: String::new(),
