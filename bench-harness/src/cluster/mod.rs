@@ -258,8 +258,11 @@ impl<'s> Cluster<'s> {
         Err(anyhow!("{}: no leader within 10 s", self.system.name()))
     }
 
-    /// `srvr` of every server that serves.
+    /// `srvr` of every server that serves; empty for a system without four-letter words.
     pub(crate) fn states(&self) -> Vec<(usize, Srvr)> {
+        if self.system.path() == ClientPath::EtcdGateway {
+            return Vec::new();
+        }
         self.nodes.iter().filter_map(|n| Some((n.id, srvr(n.client)?))).collect()
     }
 
