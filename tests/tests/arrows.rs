@@ -124,7 +124,7 @@ fn protocol_crates_have_no_std() {
 }
 
 /// Which crates of this workspace each may stand on. Development dependencies are free but for the protocols.
-const ARROWS: [(&str, &[&str]); 12] = [
+const ARROWS: [(&str, &[&str]); 14] = [
     ("replog", &[]),
     ("zab", &["replog"]),
     ("raft", &["replog"]),
@@ -132,13 +132,24 @@ const ARROWS: [(&str, &[&str]); 12] = [
     ("wal", &["replog"]),
     ("jute", &[]),
     ("znode", &["jute"]),
-    ("node", &["replog", "wal", "znode"]),
-    ("server", &["replog", "wal", "node", "jute", "znode", "zab", "raft", "paxos"]),
+    ("node", &["replog", "wal", "znode", "trace"]),
+    ("server", &["replog", "wal", "node", "jute", "znode", "zab", "raft", "paxos", "trace"]),
     ("client", &["jute"]),
-    ("sim", &["replog", "zab", "raft", "paxos", "wal", "znode", "jute"]),
+    ("history", &[]),
+    ("trace", &[]),
+    (
+        "sim",
+        &[
+            "replog", "zab", "raft", "paxos", "wal", "znode", "jute", "node", "server", "client", "history",
+            "trace",
+        ],
+    ),
     (
         "bench-harness",
-        &["client", "jute", "node", "sim", "server", "replog", "zab", "raft", "paxos", "wal", "znode"],
+        &[
+            "client", "jute", "node", "sim", "server", "replog", "zab", "raft", "paxos", "wal", "znode",
+            "history", "trace",
+        ],
     ),
 ];
 
