@@ -4,10 +4,14 @@
 //! disk, with agreement, prefix, durability and freshness checked after every step, and liveness after the last
 //! heal. This crate runs many seeds over the three backends, adds up what they did, and reproduces one by its number.
 
+mod report;
 pub mod schedule;
+
+pub use report::{Figures, Plan, Report, Violation};
 
 use replog::ReplicatedLog;
 use replog::conformance::{KeepEntries, RandomReport, random_run};
+use serde::{Deserialize, Serialize};
 use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -15,7 +19,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 /// A backend to simulate.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Backend {
     /// Zab.
     Zab,
