@@ -89,7 +89,9 @@ impl View {
         Self::of(Status::default(), now)
     }
 
-    pub(crate) fn of(status: Status, contact: Instant) -> Self {
+    /// A core's status as a view; `contact`: see the field.
+    #[must_use]
+    pub fn of(status: Status, contact: Instant) -> Self {
         let Status { role, phase, epoch, leader, last, committed, .. } = status;
         Self { role, phase, epoch, leader, last, committed, contact }
     }

@@ -1,12 +1,13 @@
 //! What the server holds of a running node. It knows no protocol type.
 
-use crate::mailbox::Mailbox;
+use crate::mailbox::{Inbox, Mailbox};
 use crate::watchdog::Pulse;
 use crate::{Counters, View, counters::Stats};
 use bytes::Bytes;
 use parking_lot::Mutex;
 use replog::NodeId;
 use std::sync::Arc;
+use std::time::Instant;
 
 /// What all threads of a node share.
 #[derive(Debug)]
@@ -18,9 +19,63 @@ pub(crate) struct Shared {
     pub(crate) pulse: Pulse,
 }
 
+impl Shared {
+    pub(crate) fn new(id: NodeId, now: Instant) -> Self {
+        Self {
+            id,
+            mailbox: Mailbox::default(),
+            stats: Stats::default(),
+            view: Mutex::new(View::new(now)),
+            pulse: Pulse::default(),
+        }
+    }
+}
+
 /// A handle to a running node; cheap to clone, usable from any thread. Calls on a stopped node do nothing.
 #[derive(Clone, Debug)]
 pub struct NodeHandle(pub(crate) Arc<Shared>);
+
+/// What was asked of a node since its mail was last taken.
+#[derive(Debug, Default)]
+pub struct Mail {
+    /// Commands to propose, in order.
+    pub proposals: Vec<Bytes>,
+    /// Application messages, in order.
+    pub messages: Vec<(NodeId, Bytes)>,
+    /// Read barriers.
+    pub barriers: Vec<u64>,
+    /// A wish to hand leadership over.
+    pub transfer: Option<Option<NodeId>>,
+    /// The graceful end.
+    pub shutdown: bool,
+}
+
+/// For a driver other than [`crate::start`]: the simulator, which carries out by itself what an application asks for.
+impl NodeHandle {
+    /// A handle without threads behind it.
+    #[must_use]
+    pub fn detached(id: NodeId, now: Instant) -> Self {
+        Self(Arc::new(Shared::new(id, now)))
+    }
+
+    /// What was asked for since the last call; `None` if nothing was.
+    #[must_use]
+    pub fn take_mail(&self) -> Option<Mail> {
+        let mut inbox = Inbox::default();
+        self.0.mailbox.take(&mut inbox).then(|| Mail {
+            proposals: inbox.proposals,
+            messages: inbox.messages,
+            barriers: inbox.barriers,
+            transfer: inbox.transfer,
+            shutdown: inbox.shutdown,
+        })
+    }
+
+    /// What [`Self::view`] says from now on.
+    pub fn set_view(&self, view: View) {
+        *self.0.view.lock() = view;
+    }
+}
 
 impl NodeHandle {
     /// This node.

@@ -33,5 +33,5 @@ pub use application::{Application, Barrier, FrozenState, View};
 pub use config::{NodeConfig, OnFatal, Peer, Secret};
 pub use counters::{Counters, Traffic};
 pub use error::{Fatal, StartError};
-pub use handle::NodeHandle;
+pub use handle::{Mail, NodeHandle};
 pub use node::{Node, start, start_on};

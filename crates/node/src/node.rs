@@ -9,18 +9,15 @@ use crate::apply_thread::{ApplyQueue, ApplyThread, Cadence};
 use crate::codec::{Decoder, Encoder};
 use crate::config::OnFatal;
 use crate::core_thread::{Clock, Core, Figures, Hands};
-use crate::counters::Stats;
 use crate::handle::Shared;
 use crate::handshake;
 use crate::log_thread::LogThread;
-use crate::mailbox::Mailbox;
 use crate::queue::{Durable, Queue};
 use crate::reader_thread::{ReaderThread, Reads};
 use crate::snapshots::Snapshots;
 use crate::transport::Transport;
-use crate::watchdog::{Leash, Pulse, Watchdog};
-use crate::{Application, Fatal, NodeConfig, NodeHandle, StartError, View};
-use parking_lot::Mutex;
+use crate::watchdog::{Leash, Watchdog};
+use crate::{Application, Fatal, NodeConfig, NodeHandle, StartError};
 use replog::{
     Configuration, ConfigurationAt, Index, LogId, LogOp, LogStore, Recovered, Replica, ReplicatedLog, Setup,
     Write,
@@ -119,13 +116,7 @@ where
     let address = listener.as_ref().and_then(|l| l.local_addr().ok());
     let runtime = tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build()?;
     let clock = Clock(Instant::now());
-    let shared = Arc::new(Shared {
-        id: config.id,
-        mailbox: Mailbox::default(),
-        stats: Stats::default(),
-        view: Mutex::new(View::new(clock.0)),
-        pulse: Pulse::default(),
-    });
+    let shared = Arc::new(Shared::new(config.id, clock.0));
     let handle = NodeHandle(Arc::clone(&shared));
     app.on_start(&handle);
     let parts = Parts { config, storage, shared, app, clock, seed };

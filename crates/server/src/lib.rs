@@ -14,6 +14,7 @@ compile_error!("no consensus protocol is compiled in: enable at least one of the
 pub mod config;
 mod consensus;
 pub mod demo;
+mod environment;
 pub mod expiry;
 pub mod forwarder;
 mod fourletter;
@@ -22,4 +23,5 @@ pub mod service;
 mod stats;
 
 pub use consensus::{Consensus, Variant};
+pub use environment::{Environment, Virtual};
 pub use run::{Running, run};

@@ -36,7 +36,7 @@ impl Dirty {
 
 impl Service {
     pub(super) fn apply_entries(&self, entries: &[Entry]) {
-        let now = Instant::now();
+        let now = self.environment.now();
         let mut dirty = Dirty::default();
         for chunk in entries.chunks(CHUNK) {
             let mut machine = self.state.write();

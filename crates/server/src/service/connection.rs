@@ -14,6 +14,7 @@
 //! * At most one thread writes to the socket. It takes all that is there; what is appended meanwhile goes with its next
 //!   round. No lock is held during the system call: the apply thread never waits for a socket.
 
+use super::outlet::Outlet;
 use bytes::Bytes;
 use jute::{ErrorCode, EventType, Jute as _, KeeperState, OpCode, ReplyHeader, Request, RequestError};
 use parking_lot::{Mutex, MutexGuard};
@@ -22,7 +23,6 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::time::{Instant, SystemTime};
-use tokio::net::tcp::OwnedWriteHalf;
 use tokio::sync::Notify;
 use znode::{ConnectionId, Identities};
 
@@ -40,7 +40,7 @@ const KEEP_CAPACITY: usize = 256 << 10;
 pub(crate) struct Connection {
     pub(crate) id: ConnectionId,
     pub(crate) peer: SocketAddr,
-    socket: OwnedWriteHalf,
+    pub(super) outlet: Outlet,
     state: Mutex<State>,
     /// Wakes the connection's task: closed, established, socket full, room in the queue, a barrier passed.
     pub(crate) wake: Notify,
@@ -168,13 +168,14 @@ impl Connection {
     pub(crate) fn new(
         id: ConnectionId,
         peer: SocketAddr,
-        socket: OwnedWriteHalf,
+        outlet: Outlet,
         identities: Identities,
+        established: SystemTime,
     ) -> Self {
         let figures = Figures {
             received: 0,
             sent: 0,
-            established: SystemTime::now(),
+            established,
             last_op: None,
             last_xid: 0,
             last_zxid: 0,
@@ -202,7 +203,7 @@ impl Connection {
         Self {
             id,
             peer,
-            socket,
+            outlet,
             state: Mutex::new(state),
             wake: Notify::new(),
             touched: AtomicBool::new(true),
@@ -257,7 +258,7 @@ impl Connection {
 
     /// Waits until the socket may take more.
     pub(crate) async fn writable(&self) -> io::Result<()> {
-        self.socket.writable().await
+        self.outlet.writable().await
     }
 
     /// Goes on writing after the socket was full.
@@ -334,7 +335,7 @@ impl Connection {
 
     fn write_once(&self, buffer: &[u8], at: &mut usize) -> io::Result<()> {
         while let Some(rest) = buffer.get(*at..).filter(|rest| !rest.is_empty()) {
-            match self.socket.try_write(rest)? {
+            match self.outlet.try_write(rest)? {
                 0 => return Err(io::ErrorKind::WriteZero.into()),
                 n => *at += n,
             }

@@ -17,16 +17,22 @@ mod apply;
 mod connection;
 mod hooks;
 mod listener;
+mod outlet;
 mod peer_message;
 mod pipeline;
 mod reads;
 mod registry;
 mod session;
 mod task;
+mod turns;
 mod upkeep;
+mod virtual_client;
+#[cfg(test)]
+mod virtual_tests;
 mod words;
 
 use crate::config::Config;
+use crate::environment::Environment;
 use crate::expiry::Expiry;
 use crate::forwarder::{Codec, Forwarder, Millis};
 use crate::stats::Stats;
@@ -44,6 +50,7 @@ use std::time::Instant;
 use znode::{Command, Machine, Origin, WatchTables};
 
 pub use listener::{Listening, listen};
+pub use virtual_client::VirtualClient;
 
 /// Bytes of commands in one message to the leader.
 const FORWARD_BYTES: usize = 192 << 10;
@@ -52,6 +59,7 @@ const FORWARD_BYTES: usize = 192 << 10;
 #[derive(Debug)]
 pub struct Service {
     config: Config,
+    environment: Environment,
     me: NodeId,
     started: Instant,
     handle: OnceLock<NodeHandle>,
@@ -68,6 +76,8 @@ pub struct Service {
     /// Lowest index that a passed barrier waits for; `u64::MAX` for none.
     awaited: AtomicU64,
     session_ids: SessionIds,
+    /// When touches were last reported.
+    reported: AtomicU64,
     stats: Stats,
 }
 
@@ -127,13 +137,21 @@ impl Service {
     /// # Errors
     /// The system has no randomness to give.
     pub fn new(config: Config) -> std::io::Result<Arc<Self>> {
+        Self::with(config, Environment::System)
+    }
+
+    /// The same with another clock and other chance.
+    ///
+    /// # Errors
+    /// The system has no randomness to give.
+    pub fn with(config: Config, environment: Environment) -> std::io::Result<Arc<Self>> {
         let me = NodeId(config.id);
         let mut nonce = [0; 8];
-        getrandom::fill(&mut nonce).map_err(|e| std::io::Error::other(e.to_string()))?;
+        environment.fill(&mut nonce)?;
         let forwarder = Forwarder::new(Commands { server: me.0 }, u64::from_be_bytes(nonce));
         Ok(Arc::new(Self {
             me,
-            started: Instant::now(),
+            started: environment.now(),
             handle: OnceLock::new(),
             state: RwLock::default(),
             watches: Mutex::default(),
@@ -144,15 +162,17 @@ impl Service {
             route: Mutex::default(),
             links: Mutex::default(),
             awaited: AtomicU64::new(u64::MAX),
-            session_ids: SessionIds::new(me.0),
+            session_ids: SessionIds::new(me.0, environment.wall()),
             stats: Stats::new(),
+            reported: AtomicU64::new(0),
+            environment,
             config,
         }))
     }
 
     /// Ms since the service was made.
     fn now(&self) -> Millis {
-        u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX)
+        u64::try_from(self.environment.since(self.started).as_millis()).unwrap_or(u64::MAX)
     }
 
     /// Whether this server follows, or is, a leader that takes requests.

@@ -67,7 +67,7 @@ impl Service {
             let mut batch = Batch {
                 service: self,
                 connection,
-                arrived: Instant::now(),
+                arrived: self.environment.now(),
                 writes: &mut writes,
                 answered: 0,
             };
@@ -180,7 +180,7 @@ impl Service {
         let mut watches = self.watches.lock();
         let mut state = connection.lock();
         state.stalled = false;
-        self.advance(&machine, &mut watches, connection, &mut state, Instant::now());
+        self.advance(&machine, &mut watches, connection, &mut state, self.environment.now());
         // Under the machine's lock: the apply thread will look after its next entry.
         if let Some(at) = state.awaited_index().filter(|at| *at > machine.last_index()) {
             self.barriers.lock().passed.push((at, connection.clone()));

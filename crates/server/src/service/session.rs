@@ -38,8 +38,8 @@ pub(super) struct Connecting {
 pub(super) struct SessionIds(AtomicI64);
 
 impl SessionIds {
-    pub(super) fn new(server: u32) -> Self {
-        let ms = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
+    pub(super) fn new(server: u32, wall: SystemTime) -> Self {
+        let ms = wall.duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
         Self(AtomicI64::new(first_id(server, ms)))
     }
 
@@ -89,10 +89,10 @@ impl Service {
             connection: connection.clone(),
             password: asked.unwrap_or_default(),
             read_only: request.read_only,
-            arrived: Instant::now(),
+            arrived: self.environment.now(),
         };
         let logged = if request.session == 0 {
-            if getrandom::fill(&mut connecting.password).is_err() {
+            if self.environment.fill(&mut connecting.password).is_err() {
                 return false;
             }
             let timeout_ms = i32::try_from(timeout_ms).unwrap_or(i32::MAX);
@@ -147,7 +147,7 @@ impl Service {
         state.attachment = attachment;
         state.established = Some(true);
         state.figures.last_zxid = machine.last_zxid();
-        let now = Instant::now();
+        let now = self.environment.now();
         let ms = state.answered(arrived, now);
         self.stats.answered(1, ms);
         let mark = jute::begin_frame(&mut state.out);
@@ -172,7 +172,7 @@ impl Service {
     pub(super) fn silence(&self, view: &View) -> Duration {
         // Who is a quorum alone has nobody to hear, and wakes for nobody's heartbeats to say so.
         let alone = self.config.voters().nth(1).is_none();
-        if alone && view.is_leading() { Duration::ZERO } else { view.contact.elapsed() }
+        if alone && view.is_leading() { Duration::ZERO } else { self.environment.since(view.contact) }
     }
 
     /// Whether that is too long for a client with this timeout. What a node knows of it lags by a heartbeat, and a heartbeat may

@@ -4,9 +4,11 @@
 
 use super::Service;
 use super::connection::Connection;
+use super::outlet::Outlet;
+use super::turns::{Next, READ_BYTES, Turns};
 use crate::fourletter;
 use bytes::{Buf as _, BytesMut};
-use jute::{ConnectRequest, Jute as _, split_frames};
+use jute::{ConnectRequest, Jute as _};
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -14,7 +16,7 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::net::tcp::OwnedReadHalf;
-use znode::{ConnectionId, Identities};
+use znode::ConnectionId;
 
 /// How long a connection may take to send its connect request.
 const HELLO: Duration = Duration::from_secs(10);
@@ -22,11 +24,9 @@ const HELLO: Duration = Duration::from_secs(10);
 const MAX_HELLO: u32 = 4096;
 /// How long the last bytes may take to leave.
 const FAREWELL: Duration = Duration::from_secs(2);
-/// Space offered to each read of the socket: first, and after a read that filled it.
-const READ_BYTES: (usize, usize) = (8 << 10, 64 << 10);
 
 /// What a client begins with.
-enum Hello {
+pub(super) enum Hello {
     Word(&'static str),
     Connect(ConnectRequest),
 }
@@ -47,16 +47,11 @@ pub(super) async fn serve(service: Arc<Service>, stream: TcpStream, peer: Socket
             .await;
         }
         Ok(Ok(Hello::Connect(request))) => {
-            let identities = Identities::new([("ip", peer.ip().to_canonical().to_string().as_str())]);
-            let connection = Arc::new(Connection::new(id, peer, write, identities));
-            service.registry.write().insert(connection.clone());
+            let connection = service.begin(id, peer, Outlet::Socket(write));
             if service.connect(&connection, &request) {
                 session(&service, &connection, read, buffer).await;
             }
-            connection.close();
-            service.registry.write().remove(&connection);
-            service.watches.lock().remove_connection(connection.id);
-            connection.lock().abandon();
+            service.end(&connection);
         }
         Ok(Err(error)) => tracing::debug!(%peer, %error, "no connect request"),
         Err(_) => tracing::debug!(%peer, "no connect request in time"),
@@ -67,31 +62,33 @@ pub(super) async fn serve(service: Arc<Service>, stream: TcpStream, peer: Socket
 /// Reads a four-letter word or the connect request.
 async fn hello(read: &mut OwnedReadHalf, buffer: &mut BytesMut) -> io::Result<Hello> {
     loop {
-        if let Some(head) = buffer.first_chunk::<4>() {
-            if let Some(word) = fourletter::word(*head) {
-                return Ok(Hello::Word(word));
-            }
-            let length = u32::from_be_bytes(*head);
-            if length > MAX_HELLO {
-                return Err(io::Error::new(
-                    io::ErrorKind::InvalidData,
-                    format!("first frame of {length} bytes"),
-                ));
-            }
-            let whole = 4 + length as usize;
-            if buffer.len() >= whole {
-                let mut frame = buffer.split_to(whole).freeze();
-                frame.advance(4);
-                let request = ConnectRequest::from_bytes(&frame);
-                return request
-                    .map(Hello::Connect)
-                    .map_err(|e| io::Error::new(io::ErrorKind::InvalidData, e));
-            }
+        if let Some(hello) = parse_hello(buffer)? {
+            return Ok(hello);
         }
         if read.read_buf(buffer).await? == 0 {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
     }
+}
+
+/// What a client begins with, once it is whole.
+pub(super) fn parse_hello(buffer: &mut BytesMut) -> io::Result<Option<Hello>> {
+    let Some(head) = buffer.first_chunk::<4>() else { return Ok(None) };
+    if let Some(word) = fourletter::word(*head) {
+        return Ok(Some(Hello::Word(word)));
+    }
+    let length = u32::from_be_bytes(*head);
+    if length > MAX_HELLO {
+        return Err(io::Error::new(io::ErrorKind::InvalidData, format!("first frame of {length} bytes")));
+    }
+    let whole = 4 + length as usize;
+    if buffer.len() < whole {
+        return Ok(None);
+    }
+    let mut frame = buffer.split_to(whole).freeze();
+    frame.advance(4);
+    let request = ConnectRequest::from_bytes(&frame);
+    request.map(|r| Some(Hello::Connect(r))).map_err(|e| io::Error::new(io::ErrorKind::InvalidData, e))
 }
 
 /// From the connect request to the end.
@@ -101,44 +98,21 @@ async fn session(
     mut read: OwnedReadHalf,
     mut buffer: BytesMut,
 ) {
-    let mut scratch = Vec::new();
-    let (mut established, mut resumed) = (false, false);
+    let mut turns = Turns::default();
     loop {
-        if connection.is_closed() {
+        let Next::Wait { reading, blocked } = turns.next(service, connection, &mut buffer) else {
+            if connection.lock().ending && !connection.is_closed() {
+                farewell(connection).await;
+            }
             return;
-        }
-        let (ending, reading, blocked, resume) = {
-            let state = connection.lock();
-            established |= state.established == Some(true);
-            let blocked = state.is_blocked();
-            let resume = (state.stalled && !blocked && state.has_room()) || state.awaited_index().is_some();
-            (state.ending, established && !state.paused, blocked, resume)
         };
-        if ending {
-            return farewell(connection).await;
-        }
-        if resume && !resumed {
-            // Once per turn: a barrier whose index is not applied yet waits for the apply thread.
-            resumed = true;
-            service.resume(connection);
-            continue;
-        }
-        // What came together with the connect request, or while reading was paused.
-        if reading {
-            if !take_frames(service, connection, &mut buffer, &mut scratch) {
-                return;
-            }
-            if buffer.capacity() - buffer.len() < READ_BYTES.0 / 2 {
-                buffer.reserve(READ_BYTES.0);
-            }
-        }
         tokio::select! {
             biased;
-            () = connection.wake.notified() => resumed = false,
+            () = connection.wake.notified() => turns.awake(),
             done = connection.writable(), if blocked => match done {
                 Ok(()) => {
                     connection.unblock();
-                    resumed = false;
+                    turns.awake();
                 }
                 Err(_) => return,
             },
@@ -150,30 +124,6 @@ async fn session(
                 }
                 _ => return,
             },
-        }
-    }
-}
-
-/// Hands over whole frames. False: the peer broke the framing, close without a reply.
-fn take_frames(
-    service: &Arc<Service>,
-    connection: &Arc<Connection>,
-    buffer: &mut BytesMut,
-    scratch: &mut Vec<super::pipeline::Incoming>,
-) -> bool {
-    if buffer.len() < 4 {
-        return true;
-    }
-    match split_frames(buffer, service.config.max_frame) {
-        Ok(frames) => {
-            if !frames.is_empty() {
-                service.on_frames(connection, frames, scratch);
-            }
-            true
-        }
-        Err(error) => {
-            tracing::warn!(peer = %connection.peer, %error, "closing");
-            false
         }
     }
 }

@@ -15,26 +15,29 @@ impl Service {
     pub(super) async fn keep_up(self: Arc<Self>) {
         let mut interval = tokio::time::interval(PERIOD);
         interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        let half_tick = u64::from(self.config.tick_ms / 2);
-        let mut reported = 0;
         loop {
             interval.tick().await;
-            let Some(handle) = self.handle.get() else { continue };
-            let view = handle.view();
-            let now = self.now();
-            {
-                let mut forwarder = self.forwarder.lock();
-                forwarder.on_tick(now);
-                self.forward(&mut forwarder);
-            }
-            if now >= reported + half_tick {
-                reported = now;
-                self.report_touches(&view);
-            }
-            self.expire(&view);
-            self.close_cut_off(&view);
-            self.ask_refused_barriers();
+            self.keep_up_once();
         }
+    }
+
+    /// One round; [`Self::keep_up`] runs one every 100 ms.
+    pub fn keep_up_once(&self) {
+        let Some(handle) = self.handle.get() else { return };
+        let view = handle.view();
+        let now = self.now();
+        {
+            let mut forwarder = self.forwarder.lock();
+            forwarder.on_tick(now);
+            self.forward(&mut forwarder);
+        }
+        if now >= self.reported.load(Relaxed) + u64::from(self.config.tick_ms / 2) {
+            self.reported.store(now, Relaxed);
+            self.report_touches(&view);
+        }
+        self.expire(&view);
+        self.close_cut_off(&view);
+        self.ask_refused_barriers();
     }
 
     /// Tells the leader which clients were heard, and closes connections that are silent for longer than their session

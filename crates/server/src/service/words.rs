@@ -95,7 +95,7 @@ impl Service {
             ephemerals: counts.ephemerals as u64,
             data_bytes: counts.bytes,
             sessions: counts.sessions,
-            uptime_ms: self.started.elapsed().as_millis(),
+            uptime_ms: self.environment.since(self.started).as_millis(),
             quorum_size: self.config.voters().count().max(1),
             auth_failed: self.stats.auth_failed.load(Relaxed),
             protocol: self.config.consensus.name(),
