@@ -21,6 +21,11 @@
 //!
 //! Triggers and targets are neutral: they name roles and figures that every protocol has.
 
+mod load;
+mod story;
+
+pub use load::{LoadError, PROTOCOLS};
+
 use serde::{Deserialize, Serialize};
 
 /// See the module.
@@ -47,6 +52,9 @@ pub struct Schedule {
     /// What is expected.
     #[serde(default)]
     pub expect: Expect,
+    /// Its times mean something: a seed does not shift them.
+    #[serde(default)]
+    pub exact: bool,
 }
 
 /// The cluster of a schedule. What is left out, the seed decides.
@@ -289,6 +297,8 @@ pub struct Expect {
     pub reigns_at_most: Option<u64>,
     /// Commits are expected to stop until the faults are healed; why, in words (shown in the matrix).
     pub unavailable: Option<String>,
+    /// No progress is asked for, not even after everything healed; why, in words.
+    pub safety_only: Option<String>,
     /// Other expectations for one protocol or variant: keys `zab`, `raft`, `paxos`, `textbook`, `zab.textbook`, ….
     pub but: std::collections::BTreeMap<String, Expect>,
 }
