@@ -29,7 +29,7 @@ use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 use tokio::runtime::Runtime;
-use wal::{Disk, FileDisk, SnapshotOptions, SnapshotStore, Wal, WalError, WalReader};
+use wal::{Disk, SnapshotOptions, SnapshotStore, Wal, WalError, WalReader};
 
 /// How long the end waits for streams that were cut.
 const LAST_STREAMS: Duration = Duration::from_secs(2);
@@ -88,7 +88,11 @@ pub fn start<P>(
 where
     P: ReplicatedLog + Send + 'static,
 {
-    start_on::<P, _>(config, options, app, FileDisk)
+    #[cfg(feature = "faulty-disk")]
+    let disk = wal::FaultyDisk::of_environment();
+    #[cfg(not(feature = "faulty-disk"))]
+    let disk = wal::FileDisk;
+    start_on::<P, _>(config, options, app, disk)
 }
 
 /// The same on another disk.

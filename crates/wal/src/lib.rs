@@ -24,6 +24,8 @@
 mod codec;
 mod disk;
 mod error;
+#[cfg(feature = "faulty-disk")]
+mod faulty_disk;
 mod file_disk;
 mod format;
 mod identity;
@@ -41,6 +43,8 @@ mod snapshot_writer;
 
 pub use disk::{Disk, DiskFile};
 pub use error::WalError;
+#[cfg(feature = "faulty-disk")]
+pub use faulty_disk::{CONTROL_VARIABLE, FaultyDisk, FaultyFile};
 pub use file_disk::FileDisk;
 pub use identity::Identity;
 pub use log::{Counters, Wal, WalOptions};
