@@ -18,6 +18,7 @@ use alloc::{vec, vec::Vec};
 use bytes::Bytes;
 use replog::{
     Body, Entry, Epoch, Index, LogId, NodeId, Phase, QuorumPhase, Refusal, Room, Span, Stamp, Time, Token,
+    mutant,
 };
 
 impl Paxos {
@@ -79,6 +80,9 @@ impl Paxos {
             }
             leading.frame_fill += u64::from(bytes);
             leading.last = entry.id.index;
+            if mutant!(PaxosOwnAckUndurable) {
+                leading.own = leading.last;
+            }
             self.slots.put(entry.id, entry.ballot, bytes);
         }
         self.established = self.established.max(leading.ballot);
@@ -117,7 +121,7 @@ impl Paxos {
             self.ignore(from, "a leader's word in a foreign ballot");
             return false;
         }
-        if ballot < self.promised {
+        if ballot < self.promised && !mutant!(PromiseTakenBack) {
             if self.counts() {
                 self.send(from, Message::Reject { ballot, promised: self.promised });
             }
@@ -194,8 +198,7 @@ impl Paxos {
             self.bound = committed;
             // What the bound covers counts before the window of what came with it is judged.
             let reign = self.reign;
-            let of_reign = |r: &Run| r.ballot >= reign && r.ballot.proposer == reign.proposer;
-            let end = self.slots.end_where(of_reign).min(committed);
+            let end = self.slots.end_where(|r| is_of(r, reign)).min(committed);
             self.commit(end);
         }
     }
@@ -209,7 +212,9 @@ impl Paxos {
     pub(crate) fn on_accepted(&mut self, from: NodeId, word: (Epoch, Index, Index, bool), more: Vec<Span>) {
         let (ballot, upto, committed, counts) = word;
         let (now, chosen) = (self.now, self.slots.committed());
-        let Some(leading) = self.leading.as_mut().filter(|l| l.ballot == ballot) else {
+        let Some(leading) =
+            self.leading.as_mut().filter(|l| l.ballot == ballot || mutant!(ForeignBallotCounts))
+        else {
             self.ignore(from, "accepted in another ballot");
             return;
         };
@@ -440,8 +445,8 @@ impl Paxos {
     }
 
     fn send_beats(&mut self) {
-        let quorum = self.hears_quorum() && !self.is_stuck();
-        let committed = self.slots.committed();
+        let quorum = self.hears_quorum() && !self.is_stuck() || mutant!(PaxosLeaderWithoutQuorum);
+        let committed = if mutant!(DecideNotRepeated) { Index::ZERO } else { self.slots.committed() };
         let (now, reign, ballot) = (self.now, self.reign, self.promised);
         if self.options.lease {
             self.lease_guard = self.lease_guard.max(now + self.options.timing.election_timeout);
@@ -486,6 +491,11 @@ impl Paxos {
         let transfer = leading.transfer.as_ref().map_or(leading.next_beat, |t| t.until);
         Some(leading.next_beat.min(transfer))
     }
+}
+
+/// Whether a slot was accepted from the leader of `reign`, in that reign: there it proposes one value per slot.
+pub(crate) fn is_of(run: &Run, reign: Epoch) -> bool {
+    (run.ballot >= reign && run.ballot.proposer == reign.proposer) || mutant!(BoundIsLicence)
 }
 
 /// First slot proposed in this step.

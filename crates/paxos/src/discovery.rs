@@ -18,7 +18,9 @@ use crate::slots::{Run, lacking};
 use crate::{Message, Paxos};
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
-use replog::{Body, Entry, Epoch, Index, LogId, NodeId, Phase, QuorumPhase, Span, Stamp, Ticket, Time};
+use replog::{
+    Body, Entry, Epoch, Index, LogId, NodeId, Phase, QuorumPhase, Span, Stamp, Ticket, Time, mutant,
+};
 
 /// A phase 1 under way.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -61,7 +63,10 @@ impl Discovery {
 
     /// Keeps the entry of the higher ballot.
     fn gather(&mut self, entry: Entry) {
-        let better = self.gathered.get(&entry.id.index).is_none_or(|old| old.ballot < entry.ballot);
+        let better = self
+            .gathered
+            .get(&entry.id.index)
+            .is_none_or(|old| old.ballot < entry.ballot && !mutant!(AnyBallotWins));
         if better {
             self.gathered.insert(entry.id.index, entry);
         }
@@ -240,9 +245,9 @@ impl Paxos {
     fn promise_message(&self) -> Message {
         Message::Promise {
             ballot: self.promised,
-            committed: self.slots.committed(),
+            committed: if mutant!(PromiseWithoutPrefix) { Index::ZERO } else { self.slots.committed() },
             base: self.slots.base().index,
-            held: self.slots.held().to_vec(),
+            held: if mutant!(PromiseWithoutSlots) { Vec::new() } else { self.slots.held().to_vec() },
         }
     }
 
@@ -295,7 +300,7 @@ impl Paxos {
     /// Goes on to phase 2 as soon as everything needed for it is there.
     pub(crate) fn try_win(&mut self) {
         let Some(d) = &self.discovery else { return };
-        if d.ticket.is_none_or(|t| t > self.durable) {
+        if d.ticket.is_none_or(|t| t > self.durable) && !mutant!(ProposeBeforeBallotDurable) {
             return;
         }
         if !self.is_quorum(QuorumPhase::Election, |n| n == self.id || d.has(n)) {
@@ -325,13 +330,16 @@ impl Paxos {
         let highest = promised.unwrap_or(committed).max(self.slots.highest());
         let mut slot = committed.next();
         let mut choices = Vec::new();
-        while slot <= highest {
+        while slot <= highest && !mutant!(NothingReproposed) {
             let theirs =
                 d.promises.iter().flat_map(|p| p.held.iter()).filter(|r| r.from <= slot && slot <= r.to);
             let best = theirs.map(|r| r.ballot).chain(self.slots.run_at(slot).map(|r| r.ballot)).max();
             match (best, d.gathered.get(&slot)) {
+                (None, _) if mutant!(StopAtHole) => break,
                 (None, _) => choices.push(false),
-                (Some(ballot), Some(entry)) if entry.ballot >= ballot => choices.push(true),
+                (Some(ballot), Some(entry)) if entry.ballot >= ballot || mutant!(AnyBallotWins) => {
+                    choices.push(true)
+                }
                 (Some(_), _) => return None,
             }
             slot = slot.next();

@@ -18,7 +18,7 @@
 use crate::{Message, Paxos};
 use alloc::vec::Vec;
 use core::time::Duration;
-use replog::{Epoch, Index, NodeId, Phase, QuorumPhase, Refusal, Role, Time};
+use replog::{Epoch, Index, NodeId, Phase, QuorumPhase, Refusal, Role, Time, mutant};
 
 /// A question to the acceptors that is under way.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -278,7 +278,7 @@ impl Paxos {
     /// Cedes when it should: contact alone does not make a live quorum, progress does.
     // Contract schedule 18: 1. the followers' disks hang; 2. heartbeat answers still come; 3. nothing is ever chosen.
     pub(crate) fn cede_if_useless(&mut self) {
-        if self.hears_quorum() && !self.is_stuck() {
+        if self.hears_quorum() && !self.is_stuck() || mutant!(PaxosLeaderWithoutQuorum) {
             return;
         }
         self.step_down();

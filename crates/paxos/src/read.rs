@@ -17,7 +17,7 @@ use crate::state::LateEffect;
 use crate::{Message, Paxos};
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
-use replog::{Epoch, Index, LogId, NodeId, Phase, ReadMode, Refusal, Time, Token};
+use replog::{Epoch, Index, LogId, NodeId, Phase, ReadMode, Refusal, Time, Token, mutant};
 
 /// Who waits for a barrier.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -87,7 +87,8 @@ impl Paxos {
 
     /// Begins the barriers that may begin: one round for all of this step.
     pub(crate) fn assign_reads(&mut self) {
-        if self.phase != Phase::Broadcast || self.reads.waiting.back().is_none_or(|w| w.round > 0) {
+        let is_open = self.phase == Phase::Broadcast || mutant!(ReadBeforeReignOpens);
+        if !is_open || self.reads.waiting.back().is_none_or(|w| w.round > 0) {
             return;
         }
         let at = self.slots.committed_id();
@@ -106,7 +107,7 @@ impl Paxos {
         if self.reads.waiting.front().is_none_or(|w| w.round == 0) {
             return;
         }
-        let answered = self.answered_round();
+        let answered = if mutant!(PaxosReadUnconfirmed) { u64::MAX } else { self.answered_round() };
         let reign = self.reign;
         while let Some(Waiting { who, at, round }) = self.reads.waiting.front().copied()
             && (1..=answered).contains(&round)

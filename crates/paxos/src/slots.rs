@@ -14,7 +14,7 @@
 
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
-use replog::{Epoch, Index, LogId, Span};
+use replog::{Epoch, Index, LogId, Span, mutant};
 use serde::{Deserialize, Serialize};
 
 /// Neighbouring slots that were first proposed in one epoch and last accepted in one ballot.
@@ -260,7 +260,7 @@ impl Slots {
         self.base = at;
         self.committed = at.index;
         self.chosen.clear();
-        self.held.retain(|r| r.to > at.index);
+        self.held.retain(|r| r.to > at.index && !mutant!(PaxosInstallForgetsAbove));
         if let Some(first) = self.held.first_mut() {
             first.from = first.from.max(at.index.next());
         }

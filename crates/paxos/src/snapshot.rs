@@ -5,7 +5,7 @@
 
 use crate::Paxos;
 use crate::state::LateEffect;
-use replog::{ConfigurationAt, Index, LogId, LogOp, NodeId};
+use replog::{ConfigurationAt, Index, LogId, LogOp, NodeId, mutant};
 
 impl Paxos {
     /// An own snapshot is durable: the log below it may go, but for a tail kept for followers a little behind.
@@ -68,7 +68,7 @@ impl Paxos {
         at: LogId,
         configurations: alloc::vec::Vec<ConfigurationAt>,
     ) {
-        if at.index <= self.slots.committed() {
+        if at.index <= self.slots.committed() && !mutant!(PaxosInstallsBackwards) {
             self.ignore(from, "snapshot below the own prefix");
             return;
         }

@@ -20,7 +20,7 @@ use alloc::vec::Vec;
 use core::time::Duration;
 use replog::{
     Configuration, Effect, Effects, Entry, Epoch, HardState, Index, LogId, LogOp, NodeId, Phase, QuorumPhase,
-    Rng, Role, Span, Ticket, Time, Token,
+    Rng, Role, Span, Ticket, Time, Token, mutant,
 };
 
 /// Multi-Paxos: one replica, proposer, acceptor and learner in one.
@@ -245,7 +245,12 @@ impl Paxos {
         self.flush_writes(out);
         let written = self.ticket;
         for (to, message, attach, gate) in self.out.sends.drain(..) {
-            let after = if gate == Gate::Open { Ticket::NONE } else { written };
+            let early = match message {
+                Message::Promise { .. } => mutant!(PromiseUngated),
+                Message::Accepted { .. } => mutant!(AcceptedUngated),
+                _ => false,
+            };
+            let after = if gate == Gate::Open || early { Ticket::NONE } else { written };
             out.push(Effect::Send { to, message, attach, after });
         }
         if let Some(at) = self.out.install.take() {
@@ -283,7 +288,7 @@ impl Paxos {
     /// One `Persist` for all that the step wrote; the commit hint rides along.
     fn flush_writes(&mut self, out: &mut Effects<Message>) {
         let hard = HardState {
-            promised: self.promised,
+            promised: if mutant!(PromiseForgotten) { self.established } else { self.promised },
             voted_for: None,
             established: self.established,
             committed: self.slots.committed(),

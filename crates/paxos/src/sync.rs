@@ -13,13 +13,14 @@
 //! Catch-up is by index and pulled: the receiver knows its holes, the sender keeps no state. One request is under way
 //! at a time; below the sender's base a snapshot answers it (snapshot.rs).
 
+use crate::broadcast::is_of;
 use crate::discovery::noop;
 use crate::slots::Run;
 use crate::state::Leading;
 use crate::{Message, Paxos};
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
-use replog::{Entry, Epoch, Index, LogId, NodeId, Phase, Role, Span, Time};
+use replog::{Entry, Epoch, Index, LogId, NodeId, Phase, Role, Span, Time, mutant};
 
 /// A catch-up request under way.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -122,8 +123,7 @@ impl Paxos {
     pub(crate) fn settle_bound(&mut self) {
         let reign = self.reign;
         if self.bound > self.slots.committed() {
-            let of_reign = |r: &Run| r.ballot >= reign && r.ballot.proposer == reign.proposer;
-            let end = self.slots.end_where(of_reign).min(self.bound);
+            let end = self.slots.end_where(|r| is_of(r, reign)).min(self.bound);
             self.commit(end);
         }
         if let Some(leader) = self.leader
@@ -206,7 +206,7 @@ impl Paxos {
             // 1. L leads in b5; 2. others choose slot 20 = Y in b6; 3. L learns that and tells its followers "chosen up
             // to 20" in b5, where F accepted 20 = X. A leader never learns from others: whoever does is deposed.
             let beyond = entries.last().is_some_and(|e| e.id.index > self.slots.committed());
-            if beyond {
+            if beyond && !mutant!(LeaderLearns) {
                 self.step_down();
             }
         }

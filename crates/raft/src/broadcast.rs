@@ -20,7 +20,7 @@ use crate::progress::{Flow, Progress};
 use crate::state::{Outgoing, Raft};
 use alloc::vec::Vec;
 use replog::{
-    Body, Effect, Effects, Entry, Epoch, Index, Input, LogId, NodeId, Room, Span, Stamp, Ticket, Time,
+    Body, Effect, Effects, Entry, Epoch, Index, Input, LogId, NodeId, Room, Span, Stamp, Ticket, Time, mutant,
 };
 
 /// Entries of unknown size asked for in one catch-up span; the driver cuts them at a frame.
@@ -96,14 +96,17 @@ impl Raft {
         let Some(lead) = self.lead.as_mut().filter(|lead| lead.moved) else { return };
         lead.moved = false;
         let Some(lead) = self.lead.as_ref() else { return };
-        let own = if self.may_vote { self.writes.durable_index() } else { Index::ZERO };
+        let durable =
+            if mutant!(RaftOwnAckUndurable) { self.log.last().index } else { self.writes.durable_index() };
+        let own = if self.may_vote { durable } else { Index::ZERO };
         let reached = self.config().replicated(|node| {
             if node == self.id {
                 return own;
             }
             lead.peers.iter().find(|p| p.node == node && p.counts).map_or(Index::ZERO, |p| p.matched)
         });
-        if reached > self.committed && self.log.term_at(reached) == Some(self.term()) {
+        let is_own = self.log.term_at(reached) == Some(self.term()) || mutant!(CountOldTerms);
+        if reached > self.committed && is_own {
             self.commit_to(reached, out);
             let now = self.now;
             if let Some(lead) = self.lead.as_mut() {

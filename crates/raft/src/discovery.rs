@@ -18,7 +18,7 @@ use alloc::boxed::Box;
 use alloc::collections::VecDeque;
 use alloc::vec;
 use alloc::vec::Vec;
-use replog::{Body, Effects, Entry, Epoch, LogId, NodeId, QuorumPhase, Ticket};
+use replog::{Body, Effects, Entry, Epoch, LogId, NodeId, QuorumPhase, Ticket, mutant};
 
 impl Raft {
     /// Raises the term, votes for itself and asks for votes.
@@ -92,7 +92,8 @@ impl Raft {
                 }
             }
             Standing::Running => {
-                let (campaign, durable) = (&self.campaign, self.writes.is_term_durable());
+                let campaign = &self.campaign;
+                let durable = self.writes.is_term_durable() || mutant!(LeadBeforeTermDurable);
                 let is_won =
                     self.config().is_quorum(QuorumPhase::Election, |v| campaign.has_granted(v)) && durable;
                 if is_won {
@@ -142,6 +143,9 @@ impl Raft {
             transfer: None,
             moved: true,
         }));
+        if mutant!(NoNoop) {
+            return;
+        }
         let id = LogId::new(self.term(), next);
         let noop = Entry { id, ballot: id.epoch, stamp: self.stamp, body: Body::Noop };
         self.log.append(id, noop.bytes());

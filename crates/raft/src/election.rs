@@ -13,13 +13,14 @@ use crate::message::Message;
 use crate::state::{Campaign, Cause, Raft, Standing};
 use alloc::vec::Vec;
 use core::time::Duration;
-use replog::{Effect, Effects, Epoch, LogId, NodeId, Refusal, Ticket, Time};
+use replog::{Effect, Effects, Epoch, LogId, NodeId, Refusal, Ticket, Time, mutant};
 
 /// Whether a log that ends in `candidate` is at least as up to date as one that ends in `own`.
 // spec: raft §5.4.1 (last term first, then length; comparing lengths alone elects a stale leader, protocol-traps 2.4)
 #[must_use]
 pub(crate) fn is_up_to_date(candidate: LogId, own: LogId) -> bool {
-    (candidate.epoch, candidate.index) >= (own.epoch, own.index)
+    let by_length = mutant!(LongerLogWins) && candidate.index >= own.index;
+    by_length || (candidate.epoch, candidate.index) >= (own.epoch, own.index)
 }
 
 impl Campaign {
@@ -47,7 +48,8 @@ impl Raft {
     /// Draws a new election timeout.
     pub(crate) fn reset_election_timer(&mut self) {
         let timing = &self.options.timing;
-        self.election_at = self.now + self.rng.duration(timing.election_timeout, timing.election_spread);
+        let spread = if mutant!(TimeoutsAlike) { Duration::ZERO } else { timing.election_spread };
+        self.election_at = self.now + self.rng.duration(timing.election_timeout, spread);
         self.overslept = false;
     }
 
@@ -194,6 +196,9 @@ impl Raft {
             // Says nothing about us that has to be durable: the answer binds nobody.
             self.send(from, Message::PreVoteReply { term, granted }, Ticket::NONE);
         } else {
+            if mutant!(TimerResetOnRefusal) {
+                self.reset_election_timer();
+            }
             let term = self.term();
             self.send_in_term(from, Message::PreVoteReply { term, granted });
         }
@@ -207,14 +212,17 @@ impl Raft {
 
     /// A vote is asked for. Higher terms were adopted before.
     pub(crate) fn on_request_vote(&mut self, from: NodeId, term: Epoch, last: LogId) {
-        let free = term == self.term() && self.hard.voted_for.is_none_or(|voted| voted == from);
+        let free = self.hard.voted_for.is_none_or(|voted| voted == from) || mutant!(VoteTwice);
         let granted = self.may_vote
+            && term == self.term()
             && free
             && matches!(self.standing, Standing::Following | Standing::Canvassing)
             && is_up_to_date(last, self.log.last());
         if granted {
             self.become_waiting();
             self.set_term(term, Some(from));
+            self.reset_election_timer();
+        } else if mutant!(TimerResetOnRefusal) {
             self.reset_election_timer();
         }
         // A vote given again after a lost answer waits for the write that made it true, not for a new one.

@@ -5,7 +5,7 @@
 //! still be switched off by itself, so that exactly this can be shown.
 
 use core::time::Duration;
-use replog::{Limits, Timing};
+use replog::{Limits, Timing, mutant};
 
 /// The switches of one replica. All replicas of a cluster should agree on them; `lease` must be the same on all.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -62,6 +62,11 @@ impl Options {
             eager_commit: false,
             ..Self::default()
         }
+    }
+
+    /// Whether a leader looks after its quorum.
+    pub(crate) fn checks_quorum(&self) -> bool {
+        self.check_quorum && !mutant!(NoCheckQuorum)
     }
 
     /// Length of a lease from the moment at which its round was sent, `None` if leases may not be used.

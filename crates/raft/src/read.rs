@@ -16,7 +16,7 @@
 use crate::message::Message;
 use crate::state::{Leading, Raft, Standing};
 use alloc::vec::Vec;
-use replog::{Effect, Effects, Index, NodeId, QuorumPhase, ReadMode, Refusal, Time, Token};
+use replog::{Effect, Effects, Index, NodeId, QuorumPhase, ReadMode, Refusal, Time, Token, mutant};
 
 /// Who waits for a barrier.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -103,7 +103,7 @@ impl Raft {
     fn ask(&mut self, asker: Asker) {
         let (at, serving) = (self.committed, self.is_serving());
         let Some(lead) = self.lead.as_mut() else { return };
-        if serving {
+        if serving || mutant!(ReadBeforeTermCommit) {
             lead.wants_round = true;
             // The round begins at the end of this step, behind the barrier.
             lead.reads.push_back(PendingRead { asker, at, round: lead.round + 1 });
@@ -190,6 +190,9 @@ impl Raft {
     /// Whether a quorum answered `round` in our term.
     fn is_confirmed(&self, round: u64) -> bool {
         let Some(lead) = &self.lead else { return false };
+        if mutant!(RaftReadUnconfirmed) {
+            return true;
+        }
         self.config().is_quorum(QuorumPhase::Replication, |node| {
             if node == self.id { self.may_vote } else { has_answered(lead, node, round) }
         })

@@ -19,7 +19,7 @@ use crate::message::Message;
 use crate::progress::Flow;
 use crate::state::{Raft, Standing};
 use alloc::vec::Vec;
-use replog::{ConfigurationAt, Effect, Effects, Index, LogId, NodeId};
+use replog::{ConfigurationAt, Effect, Effects, Index, LogId, NodeId, mutant};
 
 impl Raft {
     /// A snapshot of our own state is durable.
@@ -37,7 +37,7 @@ impl Raft {
     pub(crate) fn purge(&mut self) {
         let keep = Index(self.snapshot.index.0.saturating_sub(self.options.limits.keep_entries));
         let streams = self.lead.iter().flat_map(|lead| lead.peers.iter().filter_map(|p| p.streaming));
-        let upto = streams.map(|at| at.index).fold(keep, Index::min);
+        let upto = streams.map(|at| at.index).filter(|_| !mutant!(PurgeUnderStream)).fold(keep, Index::min);
         if upto <= self.log.base().index {
             return;
         }
@@ -56,18 +56,18 @@ impl Raft {
         out: &mut Effects<Message>,
     ) {
         let is_future = at.epoch > self.term();
-        if self.standing == Standing::Leading || at.index <= self.told || self.install.is_some() || is_future
-        {
+        let is_past = at.index <= self.told && !mutant!(RaftInstallsBackwards);
+        if self.standing == Standing::Leading || is_past || self.install.is_some() || is_future {
             out.push(Effect::Ignored { from, why: "snapshot of what is known" });
             return;
         }
-        let agrees = self.log.id_at(at.index) == Some(at);
+        let agrees = self.log.id_at(at.index) == Some(at) && !mutant!(RaftInstallForgetsAbove);
         if at.index <= self.committed && !agrees {
             out.push(Effect::Ignored { from, why: "snapshot contradicts what is committed" });
             return;
         }
         // What the disk holds above `told` may be another leader's until this step is durable: do not claim it.
-        if !agrees && self.log.last().index > self.told {
+        if !agrees && self.log.last().index > self.told && !mutant!(InstallKeepsConflict) {
             let cut = self.told.max(self.log.base().index).next();
             self.log.truncate(cut);
             self.writes.truncate(cut);

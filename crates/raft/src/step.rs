@@ -15,7 +15,7 @@ use crate::sync::Append;
 use alloc::vec::Vec;
 use replog::{
     Effect, Effects, Entry, Guarantees, HardState, Input, Message as _, NodeId, Refusal, ReplicatedLog,
-    Setup, Span, Status, Time, Violation,
+    Setup, Span, Status, Time, Violation, mutant,
 };
 
 impl ReplicatedLog for Raft {
@@ -53,7 +53,7 @@ impl ReplicatedLog for Raft {
         let stall =
             self.writes.oldest().map(|at| at + timing.disk_stall + core::time::Duration::from_nanos(1));
         let transfer = lead.transfer.map(|t| t.until);
-        let check = self.options.check_quorum.then_some(lead.check_at);
+        let check = self.options.checks_quorum().then_some(lead.check_at);
         [stall, transfer, check].into_iter().flatten().chain([lead.heartbeat_at]).min()
     }
 
@@ -122,7 +122,7 @@ impl Raft {
             out.push(Effect::Ignored { from, why: "a leader is alive" });
             return;
         }
-        if epoch > self.term() && message.is_binding() {
+        if epoch > self.term() && (message.is_binding() || mutant!(PreVoteTermAdopted)) {
             // spec: raft §5.1
             self.on_higher_term(epoch, out);
         }
@@ -223,7 +223,8 @@ impl Raft {
             self.send_forwards();
             self.answer_leader();
         }
-        let hard = HardState { committed: self.committed, ..self.hard };
+        let voted_for = self.hard.voted_for.filter(|_| !mutant!(VoteForgotten));
+        let hard = HardState { committed: self.committed, voted_for, ..self.hard };
         if let Some((ticket, ops)) = self.writes.flush(self.now, hard) {
             out.push(Effect::Persist { ticket, ops });
             if let Some(at) = self.install.take() {

@@ -15,7 +15,7 @@
 use crate::message::Message;
 use crate::state::{Answer, Raft, Standing};
 use alloc::vec::Vec;
-use replog::{Body, Effect, Effects, Entry, Epoch, Index, LogId, NodeId, Span};
+use replog::{Body, Effect, Effects, Entry, Epoch, Index, LogId, NodeId, Span, Ticket, mutant};
 
 /// The fields of an `AppendEntries`.
 #[derive(Clone, Copy, Debug)]
@@ -103,7 +103,9 @@ impl Raft {
     pub(crate) fn on_commit(&mut self, commit: Index, out: &mut Effects<Message>) {
         // 1. we hold 2:9, uncommitted; 2. the leader of 3 committed 3:9 without us; 3. its "commit 9" overtakes the
         // append that would replace our entry: only the verified part of our log may be believed.
-        self.commit_to(commit.min(self.following.verified), out);
+        let known =
+            if mutant!(RaftBoundUnverified) { self.log.last().index } else { self.following.verified };
+        self.commit_to(commit.min(known), out);
         if self.committed >= commit && self.log.term_at(self.committed) == Some(self.term()) {
             self.following.level = true;
         }
@@ -112,7 +114,11 @@ impl Raft {
     /// Whether our log holds `prev`.
     fn meets(&self, prev: LogId) -> bool {
         // Everything committed is in every leader's log (leader completeness), purged or not.
-        prev.index <= self.committed || self.log.term_at(prev.index) == Some(prev.epoch)
+        prev.index <= self.committed || self.holds(prev)
+    }
+
+    fn holds(&self, id: LogId) -> bool {
+        self.log.term_at(id.index) == Some(id.epoch)
     }
 
     fn refuse(&mut self, to: NodeId, append: Append) {
@@ -132,12 +138,12 @@ impl Raft {
         // 2. whoever truncates behind the second one loses 6, which it acknowledged and which may be committed.
         let new = entries
             .iter()
-            .position(|e| e.id.index > self.committed && self.log.term_at(e.id.index) != Some(e.id.epoch));
+            .position(|e| e.id.index > self.committed && (!self.holds(e.id) || mutant!(TruncateMatching)));
         let Some(new) = new else { return true };
         let fresh = if new == 0 { entries } else { entries.split_off(new) };
         let Some(first) = fresh.first().map(|e| e.id) else { return true };
         if first.index <= self.log.last().index {
-            if first.index <= self.following.verified {
+            if first.index <= self.following.verified && !mutant!(TruncateMatching) {
                 out.push(Effect::Ignored { from, why: "leader contradicts itself" });
                 return false;
             }
@@ -171,10 +177,8 @@ impl Raft {
         if self.damaged.is_empty() {
             return;
         }
-        let is_wanted = |e: &Entry| {
-            self.damaged.iter().any(|span| span.contains(e.id.index))
-                && self.log.term_at(e.id.index) == Some(e.id.epoch)
-        };
+        let is_wanted =
+            |e: &Entry| self.damaged.iter().any(|span| span.contains(e.id.index)) && self.holds(e.id);
         let found: Vec<Entry> = entries.iter().filter(|e| is_wanted(e)).cloned().collect();
         for entry in found {
             self.heal(entry.id.index);
@@ -208,12 +212,15 @@ impl Raft {
         let Some(leader) = self.leader.filter(|_| self.standing == Standing::Following) else { return };
         let (term, counts) = (self.term(), self.may_vote);
         if let Some(Answer { matched, round, sync }) = self.following.ack.take() {
-            let after = self.writes.term_gate().max(self.writes.log_gate(matched));
+            let log_gate =
+                if mutant!(AppendAckBeforeDurable) { Ticket::NONE } else { self.writes.log_gate(matched) };
+            let after = self.writes.term_gate().max(log_gate);
             self.send(leader, Message::Appended { term, matched, round, counts, sync }, after);
         }
         if let Some(Answer { matched, round, sync }) = self.following.beat.take() {
             // Contact must not wait for the disk, so it claims no more than what is durable now.
-            let matched = matched.min(self.writes.durable_index());
+            let claims_all = mutant!(HeartbeatClaimsUndurable);
+            let matched = if claims_all { matched } else { matched.min(self.writes.durable_index()) };
             self.send_in_term(leader, Message::Appended { term, matched, round, counts, sync });
         }
     }

@@ -108,12 +108,12 @@ impl Raft {
         let timing = &self.options.timing;
         let is_stuck = self.log.last().index > self.committed
             && self.now.since(lead.progressed) > timing.disk_stall.max(timing.election_timeout);
-        if self.is_stalled() || (self.options.check_quorum && is_stuck) {
+        if self.is_stalled() || (self.options.checks_quorum() && is_stuck) {
             // Heartbeats alone do not make a live quorum (protocol-traps 2.19).
             self.cede(out);
             return;
         }
-        if !self.options.check_quorum || self.now < lead.check_at {
+        if !self.options.checks_quorum() || self.now < lead.check_at {
             return;
         }
         let (heartbeat, check_at) = (timing.heartbeat, lead.check_at);

@@ -17,7 +17,7 @@
 
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
-use replog::{Entry, HardState, Index, LogId, LogOp, Ticket, Time};
+use replog::{Entry, HardState, Index, LogId, LogOp, Ticket, Time, mutant};
 
 /// One `Persist` that is not durable yet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -98,7 +98,7 @@ impl Writes {
 
     /// What a message must wait for that acts in the current term, or tells of the vote.
     pub(crate) fn term_gate(&self) -> Ticket {
-        if self.is_term_durable() { Ticket::NONE } else { self.hard_ticket }
+        if self.is_term_durable() || mutant!(VoteBeforeDurable) { Ticket::NONE } else { self.hard_ticket }
     }
 
     /// What a message must wait for that claims the log up to `index`.
@@ -125,7 +125,9 @@ impl Writes {
 
     /// Drops every entry at or above `from`.
     pub(crate) fn truncate(&mut self, from: Index) {
-        self.clamp(from.prev());
+        if !mutant!(StaleWriteCounts) {
+            self.clamp(from.prev());
+        }
         self.step_upto = Some(self.upto());
         self.ops.push(LogOp::Truncate { from });
     }

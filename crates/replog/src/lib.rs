@@ -32,6 +32,7 @@ mod contract;
 mod effects;
 mod entry;
 mod ids;
+pub mod mutant;
 mod outbox;
 mod recent;
 mod replica;

@@ -10,7 +10,7 @@
 //! 1. a gated ack of the old link would leave on the new one, ahead of the re-sync handshake;
 //! 2. a dropped PROPOSAL 6 followed by a delivered PROPOSAL 7 is a gap that a FIFO protocol cannot see.
 
-use crate::{Entry, NodeId, Ticket};
+use crate::{Entry, NodeId, Ticket, mutant};
 use alloc::collections::{BTreeMap, VecDeque};
 use alloc::vec::Vec;
 
@@ -86,6 +86,10 @@ impl<M> Outbox<M> {
     /// The link to `node` came up or went down; either way nothing old survives.
     pub fn set_link(&mut self, node: NodeId, up: bool) {
         let state = if up { LinkState::Up } else { LinkState::Down };
+        if let Some(old) = self.peers.get_mut(&node).filter(|_| mutant!(OutboxSurvivesLink)) {
+            old.state = state;
+            return;
+        }
         let lanes = Lanes { state, gated: VecDeque::new(), ungated: VecDeque::new(), bytes: 0 };
         if let Some(old) = self.peers.insert(node, lanes) {
             self.stats.dropped += (old.gated.len() + old.ungated.len()) as u64;
@@ -100,6 +104,7 @@ impl<M> Outbox<M> {
 
     /// Everything up to `ticket` is durable.
     pub fn persisted(&mut self, ticket: Ticket) {
+        let ticket = if mutant!(GateOneEarly) { ticket.next() } else { ticket };
         self.durable = self.durable.max(ticket);
     }
 
@@ -136,7 +141,7 @@ impl<M> Outbox<M> {
 
     /// Takes what may leave for `to` now, at most about `max_bytes` (at least one message).
     pub fn drain(&mut self, to: NodeId, max_bytes: u64, into: &mut Vec<Frame<M>>) {
-        let durable = self.durable;
+        let durable = if mutant!(AckBeforeFsync) { Ticket(u64::MAX) } else { self.durable };
         let Some(lanes) = self.peers.get_mut(&to) else { return };
         if lanes.state != LinkState::Up {
             return;

@@ -12,6 +12,7 @@
 use crate::{
     Configuration, Effect, Effects, Entry, Epoch, Frame, Index, Input, LinkState, LogId, LogOp, Missing,
     NodeId, Outbox, Phase, Recent, Refusal, ReplicatedLog, Role, Setup, Span, Status, Ticket, Time, Token,
+    mutant,
 };
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
@@ -142,7 +143,8 @@ impl<P: ReplicatedLog> Replica<P> {
     pub const OUTBOX_BYTES: u64 = 64 << 20;
 
     /// Opens the core on what is durable. The state machine holds the state at `setup.snapshot`.
-    pub fn open(setup: Setup<P::Options>, frame_bytes: u64, now: Time) -> Self {
+    pub fn open(mut setup: Setup<P::Options>, frame_bytes: u64, now: Time) -> Self {
+        setup.may_vote |= mutant!(WipedVotes);
         let id = setup.id;
         let taken = setup.snapshot.index;
         let durable_index = setup.entries.last().map_or(setup.base.index, |e| e.id.index);
@@ -283,7 +285,7 @@ impl<P: ReplicatedLog> Replica<P> {
         read: impl FnOnce(Span, u64) -> Result<Vec<Entry>, Missing>,
     ) -> Option<Committed> {
         if let Some((at, after)) = self.install {
-            if after > self.durable {
+            if after > self.durable && !mutant!(InstallBeforePurge) {
                 return None;
             }
             self.install = None;

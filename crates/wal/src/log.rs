@@ -20,7 +20,7 @@ use crate::recovery::{self, Resume};
 use crate::reserve::Reserve;
 use crate::segment;
 use crate::{Identity, WalError, WalReader};
-use replog::{Index, LogOp, LogStore, Recovered};
+use replog::{HardState, Index, LogOp, LogStore, Recovered, mutant};
 use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -174,7 +174,9 @@ impl<D: Disk> Wal<D> {
     fn trim(&mut self, number: u32, file: &D::File, end: u64) -> Result<(), WalError> {
         let path = self.path(number);
         file.set_len(end).map_err(|e| WalError::io("cutting", &path, e))?;
-        file.sync().map_err(|e| WalError::sync(&path, e))?;
+        if !mutant!(WalRecoveryUnsynced) {
+            file.sync().map_err(|e| WalError::sync(&path, e))?;
+        }
         if let Some(last) = self.older.back_mut() {
             last.bytes = end;
         }
@@ -307,6 +309,9 @@ impl<D: Disk> Wal<D> {
         }
         // From here on nothing can fail: a refused append has left no trace.
         self.encode(ops, payload);
+        if mutant!(WalPurgeBeforeDurable) {
+            self.remove_purged()?;
+        }
         self.counters.appends += 1;
         self.counters.bytes += size;
         Ok(())
@@ -389,8 +394,11 @@ impl<D: Disk> Wal<D> {
 
     fn try_sync(&mut self) -> Result<(), WalError> {
         self.flush()?;
-        if self.active.dirty {
-            self.active.file.sync().map_err(|e| WalError::sync(&self.path(self.active.number), e))?;
+        if self.active.dirty && !mutant!(WalSyncSkipped) {
+            let synced = self.active.file.sync();
+            if !mutant!(WalSyncErrorIgnored) {
+                synced.map_err(|e| WalError::sync(&self.path(self.active.number), e))?;
+            }
             self.counters.syncs += 1;
             self.active.dirty = false;
         }
@@ -402,7 +410,7 @@ impl<D: Disk> Wal<D> {
     /// disk could otherwise keep the new one and lose the tail of the old one, and the image be no prefix.
     fn next_segment(&mut self, size: u64) -> Result<(), WalError> {
         self.flush()?;
-        if self.active.dirty {
+        if self.active.dirty && !mutant!(WalSegmentBeforeTail) {
             self.active.file.sync().map_err(|e| WalError::sync(&self.path(self.active.number), e))?;
             self.counters.syncs += 1;
             self.active.dirty = false;
@@ -500,7 +508,11 @@ impl Preamble {
             synced: self.sequence - 1,
             low: u64::MAX,
             prev_low: self.prev_low,
-            after: state,
+            after: if mutant!(WalStateNotRepeated) {
+                LogState { hard: HardState::default(), ..state }
+            } else {
+                state
+            },
             checksum: 0,
         };
         bytes.extend(frame.encode(Place { log: identity.checksum(), segment: self.number, offset }));

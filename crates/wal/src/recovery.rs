@@ -20,7 +20,7 @@ use crate::format::{self, BodyAt, FRAME_HEADER_BYTES, LogState, Place, Record, S
 use crate::index::Location;
 use crate::segment::{self, Found};
 use crate::{Identity, WalError};
-use replog::{Entry, EntryMeta, Index, Recovered, Span};
+use replog::{Entry, EntryMeta, Index, Recovered, Span, mutant};
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
@@ -51,7 +51,9 @@ pub(crate) fn load<D: Disk>(
         let header = segment::check_identity(&start, &path, identity)?;
         // 1. a follower writes entry 5 and is killed before its sync; 2. it restarts, reads 5 from the page cache
         // and reports it; 3. it is counted, 5 commits; 4. power fails, 5 is gone. So: sync, then believe.
-        file.sync().map_err(|e| WalError::sync(&path, e))?;
+        if !mutant!(WalRecoveryUnsynced) {
+            file.sync().map_err(|e| WalError::sync(&path, e))?;
+        }
         let preamble = || segment::frames(&start, log, number).first().map(|f| f.header.sequence);
         firsts.push(header.map(|h| h.first).or_else(preamble));
         let length = file.len().map_err(|e| WalError::io("measuring", &path, e))?;
@@ -193,7 +195,7 @@ impl Recovery {
         }
         let durable = header.sequence <= testified;
         let whole = self.records(read, found, true);
-        if !whole && !durable {
+        if !whole && !durable && !mutant!(WalTornTailBelieved) {
             self.torn = true;
             return;
         }

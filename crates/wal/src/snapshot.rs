@@ -18,7 +18,7 @@ use crate::disk::{Disk, DiskFile};
 use crate::snapshot_format::{Bad, Meta, SnapshotReader};
 use crate::snapshot_writer::{SnapshotWriter, StagedWriter};
 use crate::{Identity, WalError, log};
-use replog::{Epoch, Index, LogId};
+use replog::{Epoch, Index, LogId, mutant};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -251,7 +251,8 @@ impl<D: Disk> Inner<D> {
     }
 
     fn recover_staged(&self, path: &Path, at: LogId, base: LogId) -> Result<(), WalError> {
-        let accepted = at.index <= base.index && at.index > Index::ZERO && self.verify(path).is_ok();
+        let counts = at.index <= base.index || mutant!(WalStagedBelieved);
+        let accepted = counts && at.index > Index::ZERO && self.verify(path).is_ok();
         if accepted {
             let to = self.path(at, SUFFIX);
             self.disk.rename(path, &to).map_err(|e| WalError::io("renaming", &to, e))

@@ -19,7 +19,7 @@ use crate::state::{FollowerStage, LeaderStage, Learner, LearnerStage, State};
 use crate::{Out, Zab, history};
 use alloc::vec::Vec;
 use core::time::Duration;
-use replog::{Body, Entry, Epoch, Index, LogId, NodeId, QuorumPhase, Stamp, Time};
+use replog::{Body, Entry, Epoch, Index, LogId, NodeId, QuorumPhase, Stamp, Ticket, Time, mutant};
 
 impl Zab {
     /// Commands to propose; dropped silently unless this replica leads in broadcast.
@@ -68,7 +68,7 @@ impl Zab {
         let Some((first, end)) = entries.first().map(|e| e.id).zip(entries.last().map(|e| e.id.index)) else {
             return self.follow_bound();
         };
-        if first.index > f.matched.next() {
+        if first.index > f.matched.next() && !mutant!(HolesAccepted) {
             // Trap 1.13: a hole here would be forwarded by a later leader. The leader sends again from its own end.
             return Self::ignore(from, "entries beyond the end of the log", out);
         }
@@ -126,7 +126,8 @@ impl Zab {
         if let State::Following(f) = &self.state
             && f.stage >= FollowerStage::Receiving
         {
-            self.committed = self.committed.max(f.bound.min(f.matched));
+            let agreed = if mutant!(ZabBoundUnmatched) { self.log.last().index } else { f.matched };
+            self.committed = self.committed.max(f.bound.min(agreed));
         }
     }
 
@@ -154,7 +155,8 @@ impl Zab {
         if !core::mem::take(&mut l.tally_due) || l.stage != LeaderStage::Broadcasting {
             return;
         }
-        let (me, durable) = (self.id, self.durable_index);
+        let durable = if mutant!(ZabOwnAckUndurable) { self.log.last().index } else { self.durable_index };
+        let me = self.id;
         let learners = &l.learners;
         let position = |v: NodeId| {
             if v == me {
@@ -162,7 +164,8 @@ impl Zab {
             } else {
                 // Who has not acknowledged NEWLEADER holds entries, but not the epoch: it would lose the next
                 // election with them. Its acks do not count.
-                let counts = |x: &&Learner| x.counts && x.stage == LearnerStage::Synced;
+                let least = if mutant!(UnsyncedCount) { LearnerStage::Syncing } else { LearnerStage::Synced };
+                let counts = |x: &&Learner| x.counts && x.stage >= least;
                 learners.get(&v).filter(counts).map_or(Index::ZERO, |x| x.acked)
             }
         };
@@ -175,7 +178,7 @@ impl Zab {
 
     /// Sends what a follower gathered: one ACK, one question.
     pub(crate) fn flush_follower(&mut self) {
-        let after = self.written();
+        let after = if mutant!(ProposalAckBeforeDurable) { Ticket::NONE } else { self.written() };
         let State::Following(f) = &mut self.state else { return };
         let upto = f.matched;
         if core::mem::take(&mut f.ack_due) {
@@ -280,7 +283,8 @@ impl Zab {
     fn hears_quorum(&self) -> bool {
         let (now, timing) = (self.now, &self.options.timing);
         let State::Leading(l) = &self.state else { return false };
-        if l.stage < LeaderStage::Syncing && now.since(l.since) < timing.election_timeout {
+        let is_young = l.stage < LeaderStage::Syncing && now.since(l.since) < timing.election_timeout;
+        if is_young || mutant!(ZabLeaderWithoutQuorum) {
             return true;
         }
         self.configuration.is_quorum(QuorumPhase::Replication, |v| {

@@ -23,7 +23,7 @@ use crate::{Out, Zab};
 use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, VecDeque};
 use alloc::vec::Vec;
-use replog::{Effect, Epoch, Index, NodeId, Refusal, Ticket};
+use replog::{Effect, Epoch, Index, NodeId, Refusal, Ticket, mutant};
 
 impl Zab {
     /// The election chose this replica.
@@ -67,6 +67,7 @@ impl Zab {
         self.leave_role(out);
         let timing = &self.options.timing;
         let timeout = self.rng.duration(timing.election_timeout, timing.election_spread);
+        let timeout = if mutant!(FollowerNeverGivesUp) { timeout * 1_000_000 } else { timeout };
         self.state = State::Following(Following {
             leader,
             session: 0,
@@ -190,7 +191,7 @@ impl Zab {
         self.hard.promised = l.epoch;
         self.hard.voted_for = Some(self.id);
         self.write_hard_state();
-        let ticket = self.written();
+        let ticket = if mutant!(AnnounceBeforeDurable) { Ticket::NONE } else { self.written() };
         if let State::Leading(l) = &mut self.state {
             l.promise_ticket = ticket;
         }
@@ -234,7 +235,8 @@ impl Zab {
         // spec-deviates: zookeeper replies −1 whenever epochs are equal; here the promise remembers its leader, so a
         // link that flaps during discovery does not cost the election.
         let fresh = epoch > self.hard.promised;
-        let promise_counts = counts && (fresh || self.hard.voted_for == Some(from));
+        let promised_to = self.hard.voted_for == Some(from) || mutant!(PromiseCountsForAll);
+        let promise_counts = counts && (fresh || promised_to);
         f.epoch = epoch;
         f.stage = FollowerStage::Promised;
         f.heard = self.now;
@@ -251,7 +253,7 @@ impl Zab {
             table: self.log.table(),
         };
         // The promise and the history that it states wait for their writes.
-        let after = self.written();
+        let after = if mutant!(PromiseBeforeDurable) { Ticket::NONE } else { self.written() };
         self.work.send_after(from, Message::AckEpoch(Box::new(ack)), after);
         self.note(out);
     }
@@ -274,7 +276,9 @@ impl Zab {
         learner.stage = LearnerStage::Acked;
         learner.promise_counts = ack.counts && learner.counts;
         // After a quorum has acknowledged, a better history elsewhere holds nothing that was committed.
-        learner.ahead = stage == LeaderStage::Collecting && (ack.established, ack.table.last_id()) > mine;
+        let better = (ack.established, ack.table.last_id()) > mine
+            && !(mutant!(BetterHistoryIgnored) || mutant!(LongerHistoryWins));
+        learner.ahead = stage == LeaderStage::Collecting && better;
         learner.history = Some(ack);
         match stage {
             LeaderStage::Collecting => self.establish(out),

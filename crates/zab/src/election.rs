@@ -25,7 +25,7 @@ use crate::state::{FollowerStage, LeaderStage, Looking, Settled, State};
 use crate::{Out, Zab};
 use alloc::collections::BTreeMap;
 use core::time::Duration;
-use replog::{Epoch, LogId, NodeId, Time};
+use replog::{Epoch, LogId, NodeId, Time, mutant};
 
 /// A round further ahead than this is not the work of elections; taking it over could exhaust the clock.
 const ROUNDS_AHEAD: u64 = 1 << 32;
@@ -76,7 +76,10 @@ impl Zab {
 
     /// This replica as a candidate.
     fn own_vote(&self) -> Vote {
-        if self.counts() {
+        if mutant!(LongerHistoryWins) {
+            let last = LogId::new(Epoch::ZERO, self.log.last().index);
+            Vote { epoch: Epoch::ZERO, last, node: self.id }
+        } else if self.counts() {
             Vote { epoch: self.hard.established, last: self.log.last(), node: self.id }
         } else {
             // Observers and learners name themselves with the least vote there is.

@@ -50,6 +50,7 @@ use history::History;
 use replog::{
     Body, Configuration, Effect, Effects, Entry, Epoch, Guarantees, HardState, Index, Input, LogId, LogOp,
     NodeId, Phase, Refusal, ReplicatedLog, Rng, Role, Room, Setup, Span, Status, Ticket, Time, Violation,
+    mutant,
 };
 use state::{FollowerStage, InFlight, LeaderStage, Link, State, Work};
 
@@ -286,6 +287,7 @@ impl Zab {
             self.gone.insert(node);
         }
         match &self.state {
+            State::Following(_) | State::Leading(_) if mutant!(SessionSurvivesLink) => {}
             State::Looking(_) => self.looking_peer(node, connected, out),
             State::Following(_) => self.following_peer(node, connected, out),
             // A broken link ends the session: what was under way is lost, and nothing of it may be sent on (trap
@@ -366,7 +368,8 @@ impl Zab {
     /// Queues the hard state, with the commit hint.
     fn write_hard_state(&mut self) {
         self.hard.committed = self.committed;
-        self.work.ops.push(LogOp::HardState(self.hard));
+        let established = if mutant!(EpochForgotten) { Epoch::ZERO } else { self.hard.established };
+        self.work.ops.push(LogOp::HardState(HardState { established, ..self.hard }));
     }
 
     /// Drops the log above `to`.

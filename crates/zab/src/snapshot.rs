@@ -17,7 +17,7 @@ use crate::message::Message;
 use crate::state::{FollowerStage, LearnerStage, State};
 use crate::{Out, Zab, history, membership};
 use alloc::vec::Vec;
-use replog::{ConfigurationAt, Effect, Entry, Epoch, Index, LogId, LogOp, NodeId, Span};
+use replog::{ConfigurationAt, Effect, Entry, Epoch, Index, LogId, LogOp, NodeId, Span, mutant};
 
 impl Zab {
     /// The state at `at` is durable.
@@ -62,7 +62,7 @@ impl Zab {
         f.ack_due = true;
         f.stage = f.stage.max(FollowerStage::Receiving);
         f.matched = f.matched.max(at.index);
-        if at.index <= readable {
+        if at.index <= readable && !mutant!(ZabInstallsBackwards) {
             // The leader goes on from there; NEWLEADER says where its history ends.
             return Self::ignore(from, "snapshot behind the applied state", out);
         }

@@ -23,7 +23,7 @@ use crate::message::Message;
 use crate::options::SyncSearch;
 use crate::state::{FollowerStage, LeaderStage, Leading, Learner, LearnerStage, Outgoing, State, Work};
 use crate::{Out, Zab};
-use replog::{Effect, Epoch, Index, Limits, LogId, NodeId, Span, Ticket, Time};
+use replog::{Effect, Epoch, Index, Limits, LogId, NodeId, Span, Ticket, Time, mutant};
 
 /// How a synchronisation begins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,7 +46,11 @@ impl Zab {
         let common = match self.options.sync_search {
             SyncSearch::EpochTable => {
                 self.probes += 1;
-                self.log.common(&history.table)
+                if mutant!(SyncByLength) {
+                    self.log.id_at(last.index.min(self.log.last().index))
+                } else {
+                    self.log.common(&history.table)
+                }
             }
             SyncSearch::ZooKeeper => {
                 let (found, probes) = self.log.search(last);
@@ -100,6 +104,11 @@ impl Zab {
             return Self::ignore(from, "synchronisation of another session", out);
         }
         (f.heard, f.moved) = (self.now, self.now);
+        if mutant!(EpochBeforeHistory) {
+            self.hard.established = epoch;
+            self.write_hard_state();
+        }
+        let State::Following(f) = &mut self.state else { return };
         match start {
             Start::Diff(after) if after == last => {
                 (f.stage, f.matched) = (FollowerStage::Receiving, after.index);
@@ -147,7 +156,7 @@ impl Zab {
         f.moved = self.now;
         f.matched = last.index;
         f.heard = self.now;
-        f.bound = f.bound.max(committed);
+        f.bound = f.bound.max(if mutant!(SyncCommitsAll) { last.index } else { committed });
         f.ack_due = false;
         // 1. established := 6 reaches the disk, the synchronised entries do not; crash.
         // 2. This replica wins the next election by its epoch, with the shorter log, and cuts committed entries of the
@@ -160,7 +169,8 @@ impl Zab {
         self.hard.promised = self.hard.promised.max(epoch);
         self.elected.epoch = epoch;
         self.write_hard_state();
-        let (upto, after) = (last.index, self.written());
+        let upto = last.index;
+        let after = if mutant!(NewLeaderAckBeforeDurable) { Ticket::NONE } else { self.written() };
         self.work.send_after(from, Message::AckNewLeader { epoch, upto }, after);
         self.follow_bound();
     }
@@ -181,6 +191,9 @@ impl Zab {
         learner.heard = now;
         learner.progress_at = now;
         learner.acked = learner.acked.max(upto.min(learner.sent));
+        if mutant!(ProposalsFromAckOn) {
+            learner.sent = self.log.last().index;
+        }
         if l.stage == LeaderStage::Broadcasting {
             learner.commit_told = self.committed;
             self.work.send(from, Message::UpToDate { epoch, committed: self.committed });
@@ -310,7 +323,8 @@ struct Feed<'a> {
 
 impl Feed<'_> {
     fn learner(&mut self, to: NodeId, x: &mut Learner) {
-        if x.snapshot.is_some() {
+        let held_back = mutant!(ProposalsFromAckOn) && x.stage == LearnerStage::Announced;
+        if x.snapshot.is_some() || held_back {
             return;
         }
         // Observers get what is committed and nothing else.
