@@ -23,6 +23,13 @@ pub trait Application: Send + Sync + 'static {
     /// At most 1,024 entries at a time. Apply thread.
     fn apply(&self, entries: &[Entry]);
 
+    /// The same for a few entries on the core thread, if that takes microseconds: nobody holds what it needs, and none of
+    /// the entries may be long in the doing. False: nothing was done, and [`Self::apply`] gets them. Core thread, while
+    /// the apply thread is idle.
+    fn apply_at_once(&self, _entries: &[Entry]) -> bool {
+        false
+    }
+
     /// Freezes the state after the last applied entry. Cheap: it stands between two `apply`. Apply thread.
     fn freeze(&self) -> FrozenState;
 

@@ -2,6 +2,9 @@
 //! a thread of its own because an apply may take long (a multi of a megabyte, the end of a session with 10⁵
 //! ephemerals) and heartbeats must not wait for it.
 //!
+//! A small batch that finds the thread idle is applied by the core thread itself, if the application can do so at once
+//! ([`Application::apply_at_once`]): on a quiet server a hand-over between threads costs more than the apply.
+//!
 //! What waits here is bounded: beyond [`BACKLOG_BYTES`] the core takes no more proposals and hands over nothing more;
 //! the entries stay in the replica.
 
@@ -10,7 +13,9 @@ use crate::handle::Shared;
 use crate::queue::Queue;
 use crate::snapshots::Snapshots;
 use crate::{Application, Fatal};
+use parking_lot::Mutex;
 use replog::{Body, Entry, Epoch, LogId, Rng, Ticket};
+use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
 use wal::Disk;
@@ -20,6 +25,9 @@ pub(crate) const BACKLOG_BYTES: u64 = 16 << 20;
 /// Entries of one call of `apply`.
 const BATCH_ENTRIES: usize = 1024;
 
+/// Largest batch that the core thread may apply itself: beyond, a hand-over is worth it.
+const AT_ONCE: (usize, u64) = (4, 4 << 10);
+
 /// Work for the apply thread.
 #[derive(Debug)]
 pub(crate) enum Job {
@@ -27,6 +35,16 @@ pub(crate) enum Job {
     Entries { entries: Vec<Entry>, bytes: u64, after: Ticket },
     /// Replace the state by the snapshot that was received and accepted.
     Install { at: LogId },
+}
+
+impl Job {
+    /// What it adds to the backlog: never nothing, so that an empty backlog means an idle thread.
+    fn weight(&self) -> u64 {
+        match self {
+            Self::Entries { bytes, .. } => (*bytes).max(1),
+            Self::Install { .. } => 1,
+        }
+    }
 }
 
 /// The way to the apply thread, with its bound.
@@ -40,9 +58,7 @@ pub(crate) struct ApplyQueue {
 
 impl ApplyQueue {
     pub(crate) fn push(&self, job: Job) {
-        if let Job::Entries { bytes, .. } = &job {
-            self.backlog.fetch_add(*bytes, SeqCst);
-        }
+        self.backlog.fetch_add(job.weight(), SeqCst);
         self.queue.push(job);
     }
 
@@ -53,6 +69,11 @@ impl ApplyQueue {
         }
         self.awaited.store(true, SeqCst);
         self.backlog.load(SeqCst) >= BACKLOG_BYTES
+    }
+
+    /// Whether everything pushed is worked off.
+    fn is_idle(&self) -> bool {
+        self.backlog.load(SeqCst) == 0
     }
 
     pub(crate) fn close(&self, discard: bool) {
@@ -96,52 +117,95 @@ impl Cadence {
     }
 }
 
-/// What the thread works with.
-pub(crate) struct ApplyThread<D: Disk> {
+/// What applies, whichever thread calls it.
+pub(crate) struct Applier<D: Disk> {
     pub(crate) app: Arc<dyn Application>,
-    pub(crate) queue: Arc<ApplyQueue>,
     pub(crate) snapshots: Arc<Snapshots<D>>,
     pub(crate) cadence: Cadence,
     /// Epoch of the last command applied.
     pub(crate) reign: Epoch,
+    pub(crate) shared: Arc<Shared>,
+}
+
+/// What the core thread holds of the applier.
+pub(crate) struct Appliers<D: Disk> {
+    pub(crate) queue: Arc<ApplyQueue>,
+    pub(crate) applier: Arc<Mutex<Applier<D>>>,
+}
+
+impl<D: Disk> Appliers<D> {
+    /// Has a batch applied: here and now if that is quick, else by the thread. Core thread.
+    pub(crate) fn apply(&self, entries: Vec<Entry>, bytes: u64, after: Ticket) {
+        // Only the core thread pushes: an idle thread stays idle, and the order of batches is kept.
+        if entries.len() <= AT_ONCE.0
+            && bytes <= AT_ONCE.1
+            && self.queue.is_idle()
+            && let Some(mut applier) = self.applier.try_lock()
+            && applier.app.apply_at_once(&entries)
+        {
+            return applier.applied(&entries, bytes, after);
+        }
+        self.queue.push(Job::Entries { entries, bytes, after });
+    }
+}
+
+/// The thread.
+pub(crate) struct ApplyThread<D: Disk> {
+    pub(crate) queue: Arc<ApplyQueue>,
+    pub(crate) applier: Arc<Mutex<Applier<D>>>,
     pub(crate) shared: Arc<Shared>,
     pub(crate) on_fatal: OnFatal,
 }
 
 impl<D: Disk> ApplyThread<D> {
     /// Runs until the queue is closed and empty.
-    pub(crate) fn run(mut self) {
+    pub(crate) fn run(self) {
         let mut jobs = Vec::new();
         while self.queue.queue.take(&mut jobs) {
             for job in jobs.drain(..) {
+                let weight = job.weight();
+                let mut applier = self.applier.lock();
                 match job {
-                    Job::Entries { entries, bytes, after } => self.apply(&entries, bytes, after),
+                    Job::Entries { entries, bytes, after } => applier.apply(&entries, bytes, after),
                     Job::Install { at } => {
-                        if let Err(e) = self.snapshots.install(at, &*self.app) {
+                        if let Err(e) = applier.install(at) {
                             let fatal = Fatal::Install { node: self.shared.id, at, reason: e.to_string() };
                             (self.on_fatal)(&fatal);
                             self.queue.close(true);
                             self.shared.mailbox.put(|inbox| inbox.stop = true);
                             return;
                         }
-                        self.shared.stats.snapshots_installed.add(1);
-                        self.cadence.restart();
                     }
+                }
+                drop(applier);
+                if self.queue.release(weight) {
+                    self.shared.mailbox.nudge();
                 }
             }
         }
+    }
+}
+
+impl<D: Disk> Applier<D> {
+    fn install(&mut self, at: LogId) -> io::Result<()> {
+        self.snapshots.install(at, &*self.app)?;
+        self.shared.stats.snapshots_installed.add(1);
+        self.cadence.restart();
+        Ok(())
     }
 
     fn apply(&mut self, entries: &[Entry], bytes: u64, after: Ticket) {
         for batch in entries.chunks(BATCH_ENTRIES) {
             self.app.apply(batch);
-            self.shared.stats.apply_batches.add(1);
         }
+        self.applied(entries, bytes, after);
+    }
+
+    /// What is due after entries were applied.
+    fn applied(&mut self, entries: &[Entry], bytes: u64, after: Ticket) {
+        self.shared.stats.apply_batches.add(entries.len().div_ceil(BATCH_ENTRIES) as u64);
         self.shared.stats.applied_entries.add(entries.len() as u64);
         self.note_reign(entries);
-        if self.queue.release(bytes) {
-            self.shared.mailbox.nudge();
-        }
         let commands = entries.iter().filter(|e| !matches!(e.body, Body::Noop)).count() as u64;
         if self.cadence.advance(commands, bytes)
             && let Some(last) = entries.last()

@@ -41,18 +41,18 @@ impl<P: ReplicatedLog, D: Disk> Core<P, D> {
 
     fn hand_over_committed(&mut self) {
         let from_disk = Cell::new(false);
-        while !from_disk.get() && !self.hands.apply.is_full() {
+        while !from_disk.get() && !self.hands.apply.queue.is_full() {
             let read = |span, max_bytes| {
                 from_disk.set(true);
                 self.hands.reader.read(span, max_bytes)
             };
             match self.replica.take_committed(APPLY_BYTES, read) {
                 None => return,
-                Some(Committed::Install(at)) => self.hands.apply.push(Job::Install { at }),
+                Some(Committed::Install(at)) => self.hands.apply.queue.push(Job::Install { at }),
                 Some(Committed::Entries(entries)) => {
                     let bytes = entries.iter().map(|e| u64::from(e.bytes())).sum();
                     self.stamp = entries.last().map_or(self.stamp, |e| self.stamp.max(e.stamp));
-                    self.hands.apply.push(Job::Entries { entries, bytes, after: self.written });
+                    self.hands.apply.apply(entries, bytes, self.written);
                 }
             }
         }

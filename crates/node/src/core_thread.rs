@@ -19,7 +19,7 @@
 //! it: what the core answers to a message of the old connection would otherwise leave on the new one (schedule 13).
 
 use crate::Application;
-use crate::apply_thread::ApplyQueue;
+use crate::apply_thread::Appliers;
 use crate::codec::{Decoder, Encoder, Incoming};
 use crate::handle::Shared;
 use crate::link::Link;
@@ -76,7 +76,7 @@ pub(crate) struct Figures {
 /// Where other threads wait for work.
 pub(crate) struct Hands<M, D: Disk> {
     pub(crate) log: Arc<Queue<Write>>,
-    pub(crate) apply: Arc<ApplyQueue>,
+    pub(crate) apply: Appliers<D>,
     pub(crate) reads: Arc<Reads<M>>,
     pub(crate) reader: WalReader<D>,
     pub(crate) snapshots: Arc<Snapshots<D>>,
@@ -254,7 +254,7 @@ impl<P: ReplicatedLog, D: Disk> Core<P, D> {
             self.proposals.clear();
             return;
         }
-        if self.hands.apply.is_full() {
+        if self.hands.apply.queue.is_full() {
             return;
         }
         let room = self.status.room;
@@ -295,7 +295,7 @@ impl<P: ReplicatedLog, D: Disk> Core<P, D> {
     /// Sets the timer and goes to sleep, unless there is more to do at once.
     fn rest(&mut self, cx: &mut Context<'_>, now: Instant) -> Poll<bool> {
         let more_room = !self.offered && self.status.room.commands > 0 && !self.proposals.is_empty();
-        self.again |= self.replica.has_input() || (more_room && !self.hands.apply.is_full());
+        self.again |= self.replica.has_input() || (more_room && !self.hands.apply.queue.is_full());
         if !self.again {
             let core = self.replica.deadline().map(|d| self.clock.instant(d));
             let links = self.links.values().map(|l| self.next_care(l)).min();

@@ -5,7 +5,7 @@
 //! had been accepted; 3. the newest whole snapshot becomes the application's state; 4. the core opens on the rest and
 //! the log above the snapshot is applied as it commits.
 
-use crate::apply_thread::{ApplyQueue, ApplyThread, Cadence};
+use crate::apply_thread::{Applier, Appliers, ApplyQueue, ApplyThread, Cadence};
 use crate::codec::{Decoder, Encoder};
 use crate::config::OnFatal;
 use crate::core_thread::{Clock, Core, Figures, Hands};
@@ -18,6 +18,7 @@ use crate::snapshots::Snapshots;
 use crate::transport::Transport;
 use crate::watchdog::{Leash, Watchdog};
 use crate::{Application, Fatal, NodeConfig, NodeHandle, StartError};
+use parking_lot::Mutex;
 use replog::{
     Configuration, ConfigurationAt, Index, LogId, LogOp, LogStore, Recovered, Replica, ReplicatedLog, Setup,
     Write,
@@ -326,12 +327,16 @@ impl<D: Disk> Parts<D> {
             frame_bytes: config.frame_bytes,
             shared: Arc::clone(&shared),
         };
-        let apply_thread = ApplyThread {
+        let applier = Arc::new(Mutex::new(Applier {
             app: Arc::clone(&app),
-            queue: Arc::clone(&wires.apply),
             snapshots: Arc::clone(&snapshots),
             cadence: Cadence::new(config.snap_count, config.snap_bytes, seed),
             reign: replog::Epoch::default(),
+            shared: Arc::clone(&shared),
+        }));
+        let apply_thread = ApplyThread {
+            queue: Arc::clone(&wires.apply),
+            applier: Arc::clone(&applier),
             shared: Arc::clone(&shared),
             on_fatal: Arc::clone(&on_fatal),
         };
@@ -348,7 +353,7 @@ impl<D: Disk> Parts<D> {
             app,
             configuration: in_force(&setup),
             replica: Replica::<P>::open(setup, config.frame_bytes, clock.time(Instant::now())),
-            hands: hands(&config, P::NAME, &wires, wal.reader(), snapshots, &shared, seed),
+            hands: hands(&config, P::NAME, &wires, wal.reader(), (snapshots, applier), &shared, seed),
             close: Arc::clone(&threads.close),
         };
         let watchdog =
@@ -369,7 +374,7 @@ fn hands<M, D: Disk>(
     protocol: &'static str,
     wires: &Wires<M>,
     reader: WalReader<D>,
-    snapshots: Arc<Snapshots<D>>,
+    (snapshots, applier): (Arc<Snapshots<D>>, Arc<Mutex<Applier<D>>>),
     shared: &Arc<Shared>,
     seed: u64,
 ) -> Hands<M, D> {
@@ -389,7 +394,7 @@ fn hands<M, D: Disk>(
     );
     Hands {
         log: Arc::clone(&wires.log),
-        apply: Arc::clone(&wires.apply),
+        apply: Appliers { queue: Arc::clone(&wires.apply), applier },
         reads: Arc::clone(&wires.reads),
         reader,
         snapshots,

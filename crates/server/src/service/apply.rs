@@ -1,4 +1,4 @@
-//! Committed entries: into the state, then to whom they concern. Apply thread.
+//! Committed entries: into the state, then to whom they concern. Apply thread, or the core thread for a few.
 //!
 //! For each entry, in this order and under the machine's lock:
 //! 1. `Machine::apply`;
@@ -12,6 +12,7 @@
 use super::connection::{Connection, State, Waiting, WaitingKind};
 use super::{Service, Taker};
 use jute::ErrorCode;
+use parking_lot::RwLockWriteGuard;
 use replog::{Body, Entry};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -32,34 +33,49 @@ impl Dirty {
             self.0.push(connection.clone());
         }
     }
+
+    fn flush(self) {
+        for connection in self.0 {
+            connection.flush();
+        }
+    }
 }
 
 impl Service {
     pub(super) fn apply_entries(&self, entries: &[Entry]) {
-        let now = self.environment.now();
         let mut dirty = Dirty::default();
         for chunk in entries.chunks(CHUNK) {
-            let mut machine = self.state.write();
-            let mut watches = self.watches.lock();
-            for entry in chunk {
-                let at = At {
-                    epoch: znode::Epoch::new(entry.id.epoch.round, entry.id.epoch.proposer),
-                    index: entry.id.index.0,
-                    time_ms: i64::try_from(entry.stamp.0).unwrap_or(i64::MAX),
-                };
-                match &entry.body {
-                    Body::Noop => machine.pass(at),
-                    Body::Command(command) | Body::Config(_, command) => {
-                        let applied = machine.apply(at, command);
-                        self.settle(&machine, &mut watches, applied, &mut dirty, now);
-                    }
+            self.apply_chunk(&mut self.state.write(), chunk, &mut dirty);
+        }
+        dirty.flush();
+    }
+
+    /// The same for one chunk, by who has the machine's lock already.
+    pub(super) fn apply_entries_in(&self, mut machine: RwLockWriteGuard<'_, Machine>, chunk: &[Entry]) {
+        let mut dirty = Dirty::default();
+        self.apply_chunk(&mut machine, chunk, &mut dirty);
+        drop(machine);
+        dirty.flush();
+    }
+
+    fn apply_chunk(&self, machine: &mut Machine, chunk: &[Entry], dirty: &mut Dirty) {
+        let now = self.environment.now();
+        let mut watches = self.watches.lock();
+        for entry in chunk {
+            let at = At {
+                epoch: znode::Epoch::new(entry.id.epoch.round, entry.id.epoch.proposer),
+                index: entry.id.index.0,
+                time_ms: i64::try_from(entry.stamp.0).unwrap_or(i64::MAX),
+            };
+            match &entry.body {
+                Body::Noop => machine.pass(at),
+                Body::Command(command) | Body::Config(_, command) => {
+                    let applied = machine.apply(at, command);
+                    self.settle(machine, &mut watches, applied, dirty, now);
                 }
             }
-            self.release_barriers(&machine, &mut watches, &mut dirty, now);
         }
-        for connection in dirty.0 {
-            connection.flush();
-        }
+        self.release_barriers(machine, &mut watches, dirty, now);
     }
 
     fn settle(
