@@ -22,9 +22,11 @@
 //! Triggers and targets are neutral: they name roles and figures that every protocol has.
 
 mod load;
+mod named;
 mod story;
 
 pub use load::{LoadError, PROTOCOLS};
+pub use named::NAMED;
 
 use serde::{Deserialize, Serialize};
 
@@ -40,6 +42,9 @@ pub struct Schedule {
     /// One sentence.
     #[serde(default)]
     pub about: String,
+    /// Its times mean something: a seed does not shift them.
+    #[serde(default)]
+    pub exact: bool,
     /// The cluster.
     #[serde(default)]
     pub cluster: ClusterPlan,
@@ -52,9 +57,6 @@ pub struct Schedule {
     /// What is expected.
     #[serde(default)]
     pub expect: Expect,
-    /// Its times mean something: a seed does not shift them.
-    #[serde(default)]
-    pub exact: bool,
 }
 
 /// The cluster of a schedule. What is left out, the seed decides.
@@ -161,7 +163,7 @@ pub enum Target {
     WorstFollower,
     /// A node that is down, or paused, or cut off; the first that went.
     Down,
-    /// The node that the step before was about.
+    /// The node that the last step that named one was about (the first one, if it named two).
     Same,
     /// Any node, as the seed has it.
     Any,
@@ -215,7 +217,7 @@ pub enum Action {
     Isolate { node: Target },
     /// Two groups: the leader with so many followers, and the rest.
     Split { with_leader: u32 },
-    /// All links but those of this node are cut (quorum-loss; five voters).
+    /// All links but those of this node are cut, and its own are whole again (quorum-loss; five voters).
     HubOnly { hub: Target },
     /// The link between two nodes goes down and comes back every `period_ms`, until `heal`.
     Flap { a: Target, b: Target, period_ms: u64 },
