@@ -31,7 +31,11 @@ pub(crate) fn measure(
         load: "idle".into(),
         seconds,
         elections: lab::reign(&cluster).elections_since(&reign),
-        cpu_shares: before.iter().zip(&after).map(|(b, a)| a.since(*b).cpu_seconds / seconds).collect(),
+        cpu_shares: before
+            .iter()
+            .zip(&after)
+            .map(|(b, a)| a.since(*b).threads_cpu_seconds / seconds)
+            .collect(),
     };
     lab.say(&format!("{} memory with {znodes} znodes", system.name()));
     let space = lab::space(&cluster, "memory", 16)?;

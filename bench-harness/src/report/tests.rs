@@ -73,7 +73,7 @@ fn the_table_shows_medians_verdicts_and_failures() {
     assert!(text.contains("90.0k [80.0k, 100k]"), "{text}");
     assert!(text.contains("4.50× ✓"), "{text}");
     assert!(text.contains("150 ms ✓"), "{text}");
-    assert!(text.contains("2.00 % ✗"), "{text}");
+    assert!(text.contains("2.40 % ✗"), "{text}");
     assert!(text.contains("0.10× ✓"), "{text}");
     assert!(text.contains("broke|down"), "{text}");
 }

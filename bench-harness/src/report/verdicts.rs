@@ -10,7 +10,7 @@ const PEER: &str = "zookeeper";
 const KILL_MS: f64 = 200.0;
 /// The same when it is frozen, ms.
 const FREEZE_MS: f64 = 2_500.0;
-/// Idle CPU of a server, share of a core.
+/// Idle CPU of all servers together, share of a core.
 const IDLE: f64 = 0.01;
 /// Resident memory, share of the peer's.
 const MEMORY: f64 = 0.2;
@@ -76,9 +76,9 @@ pub(crate) fn grid(run: &Run) -> Grid {
         let elections = quiet.map(|q| q.elections).reduce(|a, b| a + b)?;
         Some(format!("{elections} {}", mark(elections == 0)))
     });
-    row("idle server < 1 % of a core".into(), &|system| {
+    row("idle cluster < 1 % of a core".into(), &|system| {
         let idle = run.quiet.iter().find(|q| q.system == system && q.load == "idle")?;
-        let share = Summary::of(&idle.cpu_shares)?.max;
+        let share = (!idle.cpu_shares.is_empty()).then(|| idle.cpu_shares.iter().sum::<f64>())?;
         Some(format!("{:.2} % {}", share * 100.0, mark(share < IDLE)))
     });
     row(format!("resident memory ≤ 1/5 of {PEER}'s"), &|system| {

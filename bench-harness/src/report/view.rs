@@ -261,7 +261,7 @@ fn elections(run: &Run) -> Grid {
 
 fn quiet(run: &Run) -> Grid {
     let row = |q: &crate::record::Quiet| {
-        let cpu = Summary::of(&q.cpu_shares).map(|s| s.max);
+        let cpu = (!q.cpu_shares.is_empty()).then(|| q.cpu_shares.iter().sum::<f64>());
         vec![
             format!("{} {}", q.load, q.system),
             format!("{:.0} s", q.seconds),
@@ -273,7 +273,7 @@ fn quiet(run: &Run) -> Grid {
     rows.sort();
     Grid {
         title: "Elections that nobody asked for, and what idling costs".into(),
-        note: "CPU: the busiest server of an idle cluster, share of one core.".into(),
+        note: "CPU: all servers of an idle cluster together, share of one core.".into(),
         header: ["load", "time", "elections", "CPU"].map(str::to_owned).to_vec(),
         rows,
     }
