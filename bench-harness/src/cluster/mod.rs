@@ -200,6 +200,19 @@ impl<'s> Cluster<'s> {
         self.nodes.iter().map(|n| n.client).collect()
     }
 
+    /// Client addresses of all servers, in turn from the leader's `distance`-th neighbour on.
+    ///
+    /// # Errors
+    /// No leader shows itself.
+    pub(crate) fn clients_from_leader(&self, distance: usize) -> Result<Vec<SocketAddr>> {
+        let leader = self.leader()?;
+        let mut clients = self.clients();
+        let place = self.nodes.iter().position(|n| n.id == leader).unwrap_or(0);
+        let first = (place + distance) % clients.len().max(1);
+        clients.rotate_left(first);
+        Ok(clients)
+    }
+
     /// The server with this id.
     ///
     /// # Errors

@@ -1,6 +1,7 @@
 //! Throughput and latency: get, set, create at 1, 16, 64 sessions with 1 and 16 requests under way. Closed loop.
 //!
-//! Sessions are spread over the three servers. The cells of one repeat run on one fresh cluster, in the same order for
+//! Sessions are spread over the three servers in turn: from the leader on in the first repeat, from its neighbour on in
+//! the second, and so on. A single session on the leader saves a hop each way; every system gets that as often. The cells of one repeat run on one fresh cluster, in the same order for
 //! every system: gets, sets, creates (which make the tree grow). Repeats are interleaved by the caller.
 
 use crate::cluster::Cluster;
@@ -56,7 +57,7 @@ pub(crate) fn measure(
     for (op, sessions, depth) in cells() {
         let name = format!("{} {sessions}×{depth}", op.name());
         lab.say(&format!("{} repeat {}: {name}", cluster.system.name(), repeat + 1));
-        match cell(cluster, op, sessions, depth, seconds) {
+        match cell(cluster, repeat, op, sessions, depth, seconds) {
             Ok(run) => runs.push(CellRun { repeat, ..run }),
             Err(e) => {
                 failed(name, e);
@@ -77,9 +78,17 @@ pub(crate) fn measure(
     (runs, quiet)
 }
 
-fn cell(cluster: &Cluster<'_>, op: Op, sessions: usize, depth: usize, seconds: f64) -> Result<CellRun> {
+fn cell(
+    cluster: &Cluster<'_>,
+    repeat: usize,
+    op: Op,
+    sessions: usize,
+    depth: usize,
+    seconds: f64,
+) -> Result<CellRun> {
     let space = lab::space(cluster, &format!("{}-{sessions}-{depth}", op.name()), sessions)?;
-    let plan = Plan::closed(&cluster.clients(), op, sessions, depth, Duration::from_secs_f64(seconds));
+    let clients = cluster.clients_from_leader(repeat)?;
+    let plan = Plan::closed(&clients, op, sessions, depth, Duration::from_secs_f64(seconds));
     let (reign, usage) = (lab::reign(cluster), lab::usage(cluster));
     let outcome = lab::drive(cluster.system.path(), &plan, &space, &Probe::default())?;
     let (server_cpu_s, server_switches) = lab::spent(&usage, &lab::usage(cluster));

@@ -154,7 +154,7 @@ fn rates(run: &Run) -> Grid {
     Grid {
         title: "Throughput, operations per second (closed loop)".into(),
         note: format!(
-            "sessions×outstanding, spread over three servers, 100-byte values, {} repeat(s) of {} s in turn: median \
+            "sessions×outstanding, spread over three servers (from the leader on, then from its neighbours on), 100-byte values, {} repeat(s) of {} s in turn: median \
              [{}]. † more than a third of what the generator reaches against a server that only replies: the servers may be faster than this, ! operations failed, ⚑ the leader changed.",
             run.repeats,
             run.cell_seconds,
