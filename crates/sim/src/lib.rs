@@ -4,6 +4,7 @@
 //! disk, with agreement, prefix, durability and freshness checked after every step, and liveness after the last
 //! heal. This crate runs many seeds over the three backends, adds up what they did, and reproduces one by its number.
 
+pub mod check;
 mod report;
 pub mod schedule;
 
