@@ -14,6 +14,7 @@ use crate::lab::{self, Lab};
 use crate::load::{Op, Outcome, Plan, Probe, histogram};
 use crate::record::SyncTrial;
 use anyhow::{Context, Result, ensure};
+use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
@@ -82,17 +83,17 @@ pub(crate) fn trial(lab: &Lab, system: &dyn System, by: By, missed: u64) -> Resu
         let outcome = load.join().map_err(|_| anyhow::anyhow!("the generator panicked"))?;
         anyhow::Ok((outcome?, rejoin?))
     })?;
-    let (leads_after, follows) = (lab::counters(&cluster, leader), lab::counters(&cluster, follower));
+    let leads_after = lab::counters(&cluster, leader);
     let grown = |key: &str| Some(leads_after.get(key)? - leads_before.get(key)?);
-    let log_bytes = grown("peer_sync_bytes_sent");
+    let follows = &rejoin.counters;
     let (before, during) = latencies(&outcome, &rejoin);
     Ok(SyncTrial {
         system: system.name().to_owned(),
         by: by.name().to_owned(),
         missed,
         seconds: rejoin.took.as_secs_f64(),
-        bytes: log_bytes.map(|b| b + grown("snapshot_bytes_sent").unwrap_or(0.0)),
-        messages: grown("peer_sync_messages_sent"),
+        bytes: received(follows, "bytes").map(|b| b + grown("snapshot_bytes_sent").unwrap_or(0.0)),
+        messages: received(follows, "messages"),
         fsyncs: follows.get("log_fsyncs").or_else(|| follows.get("cnt_fsynctime")).copied(),
         snapshots: grown("snapshots_sent"),
         p99_before_ms: before,
@@ -105,6 +106,16 @@ pub(crate) fn trial(lab: &Lab, system: &dyn System, by: By, missed: u64) -> Resu
 struct Rejoin {
     at: Instant,
     took: Duration,
+    /// The follower's, when it held what was committed at its start.
+    counters: BTreeMap<String, f64>,
+}
+
+/// What a server received from its peers since its start, whatever they call it: where a protocol's catch-up ends and
+/// its broadcast begins is its own affair. What the foreground wrote meanwhile is in it, for every system alike.
+fn received(counters: &BTreeMap<String, f64>, unit: &str) -> Option<f64> {
+    let suffix = format!("_{unit}_received");
+    let of_peers = counters.iter().filter(|(key, _)| key.starts_with("peer_") && key.ends_with(&suffix));
+    of_peers.map(|(_, n)| *n).reduce(|a, b| a + b)
 }
 
 fn rejoin(cluster: &mut Cluster<'_>, leader: usize, follower: usize) -> Result<Rejoin> {
@@ -121,7 +132,8 @@ fn rejoin(cluster: &mut Cluster<'_>, leader: usize, follower: usize) -> Result<R
         );
         std::thread::sleep(Duration::from_millis(5));
     }
-    Ok(Rejoin { at, took: at.elapsed() })
+    let took = at.elapsed();
+    Ok(Rejoin { at, took, counters: lab::counters(cluster, follower) })
 }
 
 /// What the foreground felt, in ms: p99 before, and (p99, longest gap) during.
@@ -139,4 +151,24 @@ fn latencies(outcome: &Outcome, rejoin: &Rejoin) -> (f64, (f64, f64)) {
     let (gap_from, gap_to) = outcome.longest_gap(from, to);
     let ms = |h: &hdrhistogram::Histogram<u64>| h.value_at_percentile(99.0) as f64 / 1e6;
     (ms(&before), (ms(&during), (gap_to - gap_from) as f64 / 1e6))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_that_came_from_peers_is_counted_and_nothing_else() {
+        let counters = [
+            ("peer_sync_bytes_received", 10.0),
+            ("peer_broadcast_bytes_received", 5.0),
+            ("peer_sync_messages_received", 2.0),
+            ("peer_sync_bytes_sent", 100.0),
+            ("packets_received", 7.0),
+        ];
+        let counters = counters.map(|(key, n)| (key.to_owned(), n)).into();
+        assert_eq!(received(&counters, "bytes"), Some(15.0));
+        assert_eq!(received(&counters, "messages"), Some(2.0));
+        assert_eq!(received(&BTreeMap::new(), "bytes"), None);
+    }
 }

@@ -313,7 +313,7 @@ fn syncs(run: &Run) -> Grid {
     Grid {
         title: "A follower that missed writes comes back".into(),
         note: "time from the start of its process (its own recovery included) until it holds what was committed then; \
-               bytes, messages and snapshots sent by the leader for it, fsyncs at the follower; – the system does not tell."
+               bytes and messages that it received by then (the foreground's among them), snapshots sent by the leader for it, fsyncs at the follower; – the system does not tell."
             .into(),
         header: names.map(str::to_owned).to_vec(),
         rows,
