@@ -11,7 +11,8 @@
 //!
 //! Locks, in the order in which they may be taken: `state` → `watches` → `registry` → a connection. `forwarder`, `expiry`,
 //! `barriers`, `route` and `links` are leaves: nothing is locked under them but the node's mailbox. The core thread takes
-//! leaves and single connections only, which nobody holds during a system call.
+//! leaves and single connections only, which nobody holds during a system call; to apply a few entries it takes the state
+//! if nobody has it (`try_write`), and then, as the apply thread does, what lies below.
 
 mod apply;
 mod connection;
