@@ -7,8 +7,10 @@
 pub mod check;
 mod report;
 pub mod schedule;
+pub mod world;
 
 pub use report::{Figures, Plan, Report, Violation};
+pub use world::run;
 
 use replog::ReplicatedLog;
 use replog::conformance::{KeepEntries, RandomReport, random_run};

@@ -176,6 +176,12 @@ impl Service {
         u64::try_from(self.environment.since(self.started).as_millis()).unwrap_or(u64::MAX)
     }
 
+    /// The replicated state's digest: equal on all servers that applied the same entries.
+    #[must_use]
+    pub fn digest(&self) -> u64 {
+        self.state.read().digest()
+    }
+
     /// Whether this server follows, or is, a leader that takes requests.
     fn is_serving(&self) -> bool {
         self.route.lock().is_some()
