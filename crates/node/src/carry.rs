@@ -6,6 +6,7 @@
 use crate::apply_thread::Job;
 use crate::core_thread::{Core, OWN_TOKENS};
 use crate::link::{HIGH_BYTES, Link, LinkError};
+use crate::story::{self, Tracer};
 use crate::{Barrier, View};
 use replog::{Committed, Frame, LogReader, Message, Notice, QuorumPhase, Refusal, ReplicatedLog, Role};
 use std::cell::Cell;
@@ -32,6 +33,9 @@ impl<P: ReplicatedLog, D: Disk> Core<P, D> {
     fn take_writes(&mut self) {
         let writes = self.replica.take_writes();
         self.written = writes.last().map_or(self.written, |w| w.ticket);
+        if let Some(tracer) = &self.tracer {
+            writes.iter().for_each(|w| tracer.put(story::write(w)));
+        }
         if self.writes.is_empty() {
             self.writes = writes;
         } else {
@@ -48,8 +52,16 @@ impl<P: ReplicatedLog, D: Disk> Core<P, D> {
             };
             match self.replica.take_committed(APPLY_BYTES, read) {
                 None => return,
-                Some(Committed::Install(at)) => self.hands.apply.queue.push(Job::Install { at }),
+                Some(Committed::Install(at)) => {
+                    if let Some(tracer) = &self.tracer {
+                        tracer.put(story::snapshot("installed", at, None));
+                    }
+                    self.hands.apply.queue.push(Job::Install { at });
+                }
                 Some(Committed::Entries(entries)) => {
+                    if let (Some(tracer), Some(record)) = (&self.tracer, story::apply(&entries)) {
+                        tracer.put(record);
+                    }
                     let bytes = entries.iter().map(|e| u64::from(e.bytes())).sum();
                     self.stamp = entries.last().map_or(self.stamp, |e| self.stamp.max(e.stamp));
                     self.hands.apply.apply(entries, bytes, self.written);
@@ -65,6 +77,9 @@ impl<P: ReplicatedLog, D: Disk> Core<P, D> {
         let mut changed = false;
         let mut accepted = Vec::new();
         for notice in self.replica.take_notices() {
+            if let Some(tracer) = &self.tracer {
+                tracer.notice(&notice);
+            }
             match notice {
                 Notice::Phase { role, .. } => {
                     self.count_role(role);
@@ -124,6 +139,9 @@ impl<P: ReplicatedLog, D: Disk> Core<P, D> {
         let view = View::of(self.status, self.contact);
         *self.shared.view.lock() = view;
         if changed {
+            if let Some(tracer) = &self.tracer {
+                tracer.put(story::phase(&self.status));
+            }
             let View { role, phase, epoch, leader, last, committed, .. } = view;
             let leader = leader.map_or(0, |l| l.0);
             tracing::info!(node = %self.figures.id, ?role, ?phase, %epoch, leader, %last, %committed, "view");
@@ -159,8 +177,9 @@ impl<P: ReplicatedLog, D: Disk> Core<P, D> {
         let mut frames = std::mem::take(&mut self.outgoing);
         for (&peer, link) in &mut self.links {
             loop {
+                let (encoder, tracer) = (self.figures.encoder, self.tracer.as_ref());
                 if let Err(e) =
-                    encode(&mut self.replica, link, &mut frames, self.figures.encoder, &self.shared.stats)
+                    encode(&mut self.replica, link, &mut frames, encoder, &self.shared.stats, tracer)
                 {
                     broken.push((peer, e));
                     break;
@@ -224,6 +243,7 @@ fn encode<P: ReplicatedLog>(
     frames: &mut Vec<Frame<P::Message>>,
     encoder: crate::codec::Encoder,
     stats: &crate::counters::Stats,
+    tracer: Option<&Tracer>,
 ) -> Result<(), LinkError> {
     while link.has_room() {
         replica.drain(link.peer, HIGH_BYTES as u64, frames);
@@ -233,6 +253,9 @@ fn encode<P: ReplicatedLog>(
         for Frame { message, entries } in frames.drain(..) {
             let bytes = encoder.core(&message, &entries, link.out())?;
             stats.sent(message.phase(), entries.len(), bytes);
+            if let Some(tracer) = tracer {
+                tracer.sent(link, &message, &entries, bytes);
+            }
         }
     }
     link.encode_app(encoder, |bytes| stats.app_sent.add(0, bytes))?;

@@ -99,6 +99,8 @@ pub struct NodeConfig {
     pub handshake_timeout: Duration,
     /// How long a graceful shutdown waits for another leader.
     pub shutdown_wait: Duration,
+    /// Where the node tells what it does, frame by frame. `None` costs nothing.
+    pub trace: Option<trace::Recorder>,
     /// Called on the failing thread before the node stops. The default logs and aborts the process: after a failed
     /// write or fsync nothing that this process believes about its disk can be trusted.
     pub on_fatal: OnFatal,
@@ -132,6 +134,7 @@ impl NodeConfig {
             dial_backoff: (Duration::from_millis(20), Duration::from_secs(1)),
             handshake_timeout: Duration::from_secs(5),
             shutdown_wait: Duration::from_secs(2),
+            trace: None,
             on_fatal: Arc::new(abort),
         }
     }

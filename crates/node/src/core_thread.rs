@@ -27,6 +27,7 @@ use crate::mailbox::Inbox;
 use crate::queue::Queue;
 use crate::reader_thread::Reads;
 use crate::snapshots::Snapshots;
+use crate::story::Tracer;
 use crate::transport::{Arrival, Transport};
 use bytes::Bytes;
 use replog::{
@@ -132,6 +133,8 @@ pub(crate) struct Core<P: ReplicatedLog, D: Disk> {
     alarm: Instant,
     /// It went off and has to be set anew.
     elapsed: bool,
+    /// Tells what happens, if anybody wants to know.
+    pub(crate) tracer: Option<Tracer>,
     /// Set once the graceful end was asked for: when to stop waiting.
     pub(crate) ending: Option<Instant>,
 }
@@ -178,6 +181,7 @@ impl<P: ReplicatedLog, D: Disk> Core<P, D> {
             timer: Box::pin(tokio::time::sleep_until(now.into())),
             alarm: now,
             elapsed: true,
+            tracer: None,
             ending: None,
         }
     }
@@ -197,6 +201,9 @@ impl<P: ReplicatedLog, D: Disk> Core<P, D> {
         self.shared.mailbox.awake();
         self.again = false;
         let now = Instant::now();
+        if let Some(tracer) = &mut self.tracer {
+            tracer.now = now;
+        }
         self.take_arrivals(cx, now);
         self.read_links(cx, now);
         if !self.take_mail(now) {

@@ -194,6 +194,13 @@ fn nonce() -> Result<[u8; 16], HandshakeError> {
     Ok(bytes)
 }
 
+/// A number that both ends of a connection know and no other connection has: its nonces, mixed.
+fn token(hello: &[u8; HELLO_BYTES], answer: &[u8]) -> u64 {
+    let nonces = hello.iter().rev().take(16).chain(answer.iter().rev().take(16));
+    // 64-bit FNV-1a.
+    nonces.fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x100_0000_01b3))
+}
+
 /// Everything of the connection that a MAC covers.
 struct Transcript<'a> {
     secret: Option<&'a Secret>,
@@ -223,13 +230,13 @@ impl Transcript<'_> {
 }
 
 impl Identity {
-    /// The dialler's side.
+    /// The dialler's side; a number that names the connection at both ends.
     pub(crate) async fn greet(
         &self,
         stream: &mut TcpStream,
         to: NodeId,
         kind: Kind,
-    ) -> Result<(), HandshakeError> {
+    ) -> Result<u64, HandshakeError> {
         let hello = Hello {
             kind,
             versions: VERSIONS,
@@ -255,15 +262,15 @@ impl Identity {
         let mut verdict = [0];
         stream.read_exact(&mut verdict).await?;
         let [status] = verdict;
-        HandshakeError::of(status)
+        HandshakeError::of(status).map(|()| token(&hello, proven))
     }
 
-    /// The acceptor's side: who is there, and what for.
+    /// The acceptor's side: who is there, what for, and the connection's number.
     pub(crate) async fn receive(
         &self,
         stream: &mut TcpStream,
         is_member: impl Fn(NodeId) -> bool,
-    ) -> Result<(NodeId, Kind), HandshakeError> {
+    ) -> Result<(NodeId, Kind, u64), HandshakeError> {
         let mut bytes = [0; HELLO_BYTES];
         stream.read_exact(&mut bytes).await?;
         let hello = Hello::decode(&bytes)?;
@@ -282,7 +289,7 @@ impl Identity {
         stream.read_exact(&mut proof).await?;
         let verdict = transcript.check(b"proof", &proof);
         stream.write_all(&[verdict.as_ref().err().map_or(0, HandshakeError::status)]).await?;
-        verdict.map(|()| (hello.from, hello.kind))
+        verdict.map(|()| (hello.from, hello.kind, token(&bytes, &proven)))
     }
 
     fn check(&self, hello: &Hello, is_member: impl Fn(NodeId) -> bool) -> Result<(), HandshakeError> {
@@ -313,13 +320,15 @@ mod tests {
         Identity { protocol: "raft", cluster: 7, id: NodeId(id), secret: None }
     }
 
+    type Received = Result<(NodeId, Kind, u64), HandshakeError>;
+
     /// What dialler and acceptor say.
     fn meet(
         dialler: &Identity,
         acceptor: &Identity,
         to: u32,
         kind: Kind,
-    ) -> (Result<(), HandshakeError>, Result<(NodeId, Kind), HandshakeError>) {
+    ) -> (Result<u64, HandshakeError>, Received) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build().unwrap();
         runtime.block_on(async {
             let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -336,8 +345,8 @@ mod tests {
     fn friends_meet() {
         for (from, to, kind) in [(2, 1, Kind::Link), (1, 2, Kind::Knock), (1, 2, Kind::Snapshot)] {
             let (greeted, received) = meet(&identity(from), &identity(to), to, kind);
-            assert!(greeted.is_ok(), "{greeted:?}");
-            assert_eq!(received.unwrap(), (NodeId(from), kind));
+            let token = greeted.unwrap();
+            assert_eq!(received.unwrap(), (NodeId(from), kind, token), "both ends name the connection alike");
         }
     }
 

@@ -4,6 +4,7 @@ use crate::codec::{FrameError, Incoming};
 use crate::core_thread::{Core, OWN_TOKENS};
 use crate::link::{Link, LinkError};
 use crate::snapshots::SnapshotEvent;
+use crate::story;
 use crate::transport::Arrival;
 use bytes::Bytes;
 use replog::{Input, Message, NodeId, ReplicatedLog, Token};
@@ -26,14 +27,17 @@ impl<P: ReplicatedLog, D: Disk> Core<P, D> {
 
     fn take_arrival(&mut self, arrival: Arrival, now: Instant) {
         match arrival {
-            Arrival::Link { peer, stream } => {
+            Arrival::Link { peer, stream, token } => {
                 self.drop_link(peer, &LinkError::Replaced);
                 if self.downed.contains(&peer) {
-                    self.waiting.push(Arrival::Link { peer, stream });
+                    self.waiting.push(Arrival::Link { peer, stream, token });
                     return;
                 }
                 tracing::info!(node = %self.figures.id, %peer, "link up");
-                self.links.insert(peer, Link::new(peer, stream, now));
+                if let Some(tracer) = &self.tracer {
+                    tracer.put(story::link(peer, None));
+                }
+                self.links.insert(peer, Link::new(peer, stream, token, now));
                 self.hands.transport.linked(peer);
                 self.replica.set_link(peer, true);
                 self.app.on_link(peer, true);
@@ -49,6 +53,9 @@ impl<P: ReplicatedLog, D: Disk> Core<P, D> {
             return;
         }
         tracing::info!(node = %self.figures.id, %peer, "link down: {why}");
+        if let Some(tracer) = &self.tracer {
+            tracer.put(story::link(peer, Some(why.to_string())));
+        }
         self.downed.push(peer);
         self.replica.set_link(peer, false);
         self.app.on_link(peer, false);
@@ -72,6 +79,9 @@ impl<P: ReplicatedLog, D: Disk> Core<P, D> {
                     Incoming::Core { message, entries, bytes } => {
                         self.shared.stats.received(message.phase(), entries.len(), bytes);
                         link.word = Some(arrived);
+                        if let Some(tracer) = &self.tracer {
+                            tracer.received(link, &message, &entries, bytes);
+                        }
                         self.replica.push(Input::Message { from: peer, message, entries });
                     }
                     Incoming::App { message, bytes } => {
@@ -112,6 +122,9 @@ impl<P: ReplicatedLog, D: Disk> Core<P, D> {
             if inbox.durable > self.durable {
                 self.durable = inbox.durable;
                 self.replica.persisted(inbox.durable);
+                if let Some(tracer) = &self.tracer {
+                    tracer.put(story::durable(inbox.durable));
+                }
             }
             self.take_messages(&mut inbox.messages);
             self.take_proposals(&mut inbox.proposals);
@@ -159,6 +172,9 @@ impl<P: ReplicatedLog, D: Disk> Core<P, D> {
     }
 
     fn take_snapshot_event(&mut self, event: SnapshotEvent) {
+        if let (Some(tracer), SnapshotEvent::Taken { at }) = (&self.tracer, &event) {
+            tracer.put(story::snapshot("taken", *at, None));
+        }
         self.replica.push(match event {
             SnapshotEvent::Taken { at } => Input::SnapshotTaken { at },
             SnapshotEvent::Sent { to, at, whole } => Input::SnapshotSent { to, at, whole },

@@ -26,6 +26,7 @@ mod node;
 mod queue;
 mod reader_thread;
 mod snapshots;
+pub mod story;
 mod transport;
 mod watchdog;
 

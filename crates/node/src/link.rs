@@ -7,6 +7,7 @@
 //! down, and never holds up the core.
 
 use crate::codec::{Decoder, Encoder, FrameError, Incoming};
+use crate::story::frame_id;
 use bytes::{Buf, Bytes, BytesMut};
 use replog::{Message, NodeId};
 use std::collections::VecDeque;
@@ -82,10 +83,14 @@ pub(crate) struct Link {
     pub(crate) word: Option<Instant>,
     /// It was found silent for too long in the turn before.
     pub(crate) suspect: bool,
+    /// Names the connection at both ends; with the counters, names traced frames.
+    token: u64,
+    /// Core frames traced in each direction.
+    traced: (u64, u64),
 }
 
 impl Link {
-    pub(crate) fn new(peer: NodeId, stream: TcpStream, now: Instant) -> Self {
+    pub(crate) fn new(peer: NodeId, stream: TcpStream, token: u64, now: Instant) -> Self {
         Self {
             peer,
             stream,
@@ -98,7 +103,21 @@ impl Link {
             emptied: now,
             word: None,
             suspect: false,
+            token,
+            traced: (0, 0),
         }
+    }
+
+    /// Id of the next core frame that this node, `me`, sends.
+    pub(crate) fn next_sent(&mut self, me: NodeId) -> u64 {
+        self.traced.0 += 1;
+        frame_id(self.token, me, self.traced.0)
+    }
+
+    /// Id of the next core frame that comes.
+    pub(crate) fn next_received(&mut self) -> u64 {
+        self.traced.1 += 1;
+        frame_id(self.token, self.peer, self.traced.1)
     }
 
     /// Reads what is there, at most about a mebibyte, and appends its frames to `frames`.

@@ -15,6 +15,7 @@ use crate::log_thread::LogThread;
 use crate::queue::{Durable, Queue};
 use crate::reader_thread::{ReaderThread, Reads};
 use crate::snapshots::Snapshots;
+use crate::story::Tracer;
 use crate::transport::Transport;
 use crate::watchdog::{Leash, Watchdog};
 use crate::{Application, Fatal, NodeConfig, NodeHandle, StartError};
@@ -352,6 +353,7 @@ impl<D: Disk> Parts<D> {
             shared: Arc::clone(&shared),
             app,
             configuration: in_force(&setup),
+            tracer: config.trace.clone().map(|recorder| Tracer::new(recorder, config.id)),
             replica: Replica::<P>::open(setup, config.frame_bytes, clock.time(Instant::now())),
             hands: hands(&config, P::NAME, &wires, wal.reader(), (snapshots, applier), &shared, seed),
             close: Arc::clone(&threads.close),
@@ -462,18 +464,20 @@ struct CoreThread<P: ReplicatedLog, D: Disk> {
     replica: Replica<P>,
     hands: Hands<P::Message, D>,
     configuration: Configuration,
+    tracer: Option<Tracer>,
     close: Arc<dyn Fn(bool) + Send + Sync>,
 }
 
 impl<P: ReplicatedLog + Send + 'static, D: Disk> CoreThread<P, D> {
     fn run(self, runtime: Runtime, listener: Option<TcpListener>) {
-        let Self { figures, clock, shared, app, replica, hands, configuration, close } = self;
+        let Self { figures, clock, shared, app, replica, hands, configuration, tracer, close } = self;
         let snapshots = Arc::clone(&hands.snapshots);
         let core_shared = Arc::clone(&shared);
         let orderly = runtime.block_on(async move {
             let listener = listener.and_then(|l| tokio::net::TcpListener::from_std(l).ok());
             hands.transport.start(listener);
-            let core = Core::new(figures, clock, core_shared, app, replica, hands, configuration);
+            let mut core = Core::new(figures, clock, core_shared, app, replica, hands, configuration);
+            core.tracer = tracer;
             // A task of its own, not the root future: waking that one costs a system call each time.
             tokio::spawn(core.run()).await
         });

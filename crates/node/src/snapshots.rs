@@ -217,7 +217,8 @@ impl<D: Disk> Snapshots<D> {
         epoch: Epoch,
     ) -> io::Result<u64> {
         let peer = transport.peer(to).ok_or_else(|| io::Error::other("not a peer"))?;
-        let stream = transport.connect(peer, Kind::Snapshot).await.map_err(io::Error::other)?.into_std()?;
+        let (stream, _) = transport.connect(peer, Kind::Snapshot).await.map_err(io::Error::other)?;
+        let stream = stream.into_std()?;
         let this = Arc::clone(self);
         let sent = tokio::task::spawn_blocking(move || this.with(stream, |s| this.push(s, at, epoch)));
         sent.await.map_err(io::Error::other)?

@@ -34,7 +34,7 @@ const SETTLED: Duration = Duration::from_secs(5);
 #[derive(Debug)]
 pub(crate) enum Arrival {
     /// Frames in both directions.
-    Link { peer: NodeId, stream: TcpStream },
+    Link { peer: NodeId, stream: TcpStream, token: u64 },
     /// A snapshot comes in.
     Snapshot { peer: NodeId, stream: TcpStream },
 }
@@ -128,9 +128,9 @@ impl Transport {
                 continue;
             }
             match self.connect(&remote.peer, kind).await {
-                Ok(stream) if dials => {
+                Ok((stream, token)) if dials => {
                     remote.linked.store(true, Ordering::Release);
-                    drop(self.arrivals.send(Arrival::Link { peer: remote.peer.id, stream }));
+                    drop(self.arrivals.send(Arrival::Link { peer: remote.peer.id, stream, token }));
                     continue;
                 }
                 Ok(_) => {}
@@ -153,13 +153,13 @@ impl Transport {
         *wait = (*wait * 2).min(self.backoff.1);
     }
 
-    /// A new connection to `peer` that has shaken hands.
-    pub(crate) async fn connect(&self, peer: &Peer, kind: Kind) -> Result<TcpStream, HandshakeError> {
+    /// A new connection to `peer` that has shaken hands, and its number.
+    pub(crate) async fn connect(&self, peer: &Peer, kind: Kind) -> Result<(TcpStream, u64), HandshakeError> {
         let attempt = async {
             let mut stream = dial(peer).await?;
             stream.set_nodelay(true)?;
-            self.identity.greet(&mut stream, peer.id, kind).await?;
-            Ok(stream)
+            let token = self.identity.greet(&mut stream, peer.id, kind).await?;
+            Ok((stream, token))
         };
         timeout(self.patience, attempt).await.map_err(|_| HandshakeError::Timeout)?
     }
@@ -197,14 +197,14 @@ impl Transport {
         };
         let result = timeout(self.patience, shaken).await.unwrap_or(Err(HandshakeError::Timeout));
         match result {
-            Ok((peer, Kind::Link)) => {
+            Ok((peer, Kind::Link, token)) => {
                 if let Some(remote) = self.remote(peer) {
                     remote.linked.store(true, Ordering::Release);
                 }
-                drop(self.arrivals.send(Arrival::Link { peer, stream }));
+                drop(self.arrivals.send(Arrival::Link { peer, stream, token }));
             }
-            Ok((peer, Kind::Snapshot)) => drop(self.arrivals.send(Arrival::Snapshot { peer, stream })),
-            Ok((peer, Kind::Knock)) => {
+            Ok((peer, Kind::Snapshot, _)) => drop(self.arrivals.send(Arrival::Snapshot { peer, stream })),
+            Ok((peer, Kind::Knock, _)) => {
                 if let Some(remote) = self.remote(peer) {
                     remote.stir.notify_one();
                 }

@@ -5,7 +5,10 @@ use crate::service::{self, Listening, Service};
 use anyhow::Context as _;
 use node::{Node, NodeConfig, Peer, Secret};
 use replog::{Configuration, Limits, NodeId};
+use std::fs::File;
+use std::io::BufWriter;
 use std::net::{SocketAddr, TcpListener};
+use std::path::{Path, PathBuf};
 use std::thread;
 
 /// Directory inside dataDir (and dataLogDir): a directory that ZooKeeper uses stays untouched beside it.
@@ -95,12 +98,36 @@ fn node_config(config: &Config) -> anyhow::Result<NodeConfig> {
         anyhow::ensure!(!bytes.is_empty(), "peerSecretFile {} is empty", path.display());
         node.secret = Some(Secret::new(bytes));
     }
+    node.trace = match &config.trace_file {
+        Some(path) => Some(
+            recorder(path, config)
+                .with_context(|| format!("traceFile {} cannot be written", path.display()))?,
+        ),
+        None => None,
+    };
     node.may_vote = config.may_vote;
     node.snap_count = config.snap_count;
     node.snapshots_kept = config.snapshots_kept;
     // A multi may be as long as a frame, and its command is a little longer.
     node.max_frame_bytes = node.max_frame_bytes.max(config.max_frame.saturating_mul(2));
     Ok(node)
+}
+
+/// A trace of this process. Those of earlier ones are kept beside it, numbered: the last words of a process that was
+/// killed are often what one wants to read.
+fn recorder(path: &Path, config: &Config) -> std::io::Result<trace::Recorder> {
+    if path.exists() {
+        let numbered = |n: u32| {
+            let mut name = path.as_os_str().to_owned();
+            name.push(format!(".{n}"));
+            PathBuf::from(name)
+        };
+        if let Some(free) = (1..=u32::MAX).map(numbered).find(|p| !p.exists()) {
+            std::fs::rename(path, free)?;
+        }
+    }
+    let file = BufWriter::new(File::create(path)?);
+    trace::Recorder::start(file, config.consensus.name(), config.id)
 }
 
 fn listen_address(own: &Member, on_all: bool) -> String {

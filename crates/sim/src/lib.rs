@@ -7,6 +7,7 @@
 pub mod check;
 mod report;
 pub mod schedule;
+pub mod traces;
 pub mod world;
 
 pub use report::{Figures, Plan, Report, Violation};

@@ -1,6 +1,7 @@
 //! `sim run` and `sim replay`: random runs of the three backends on virtual time.
 
 use clap::{Parser, Subcommand, ValueEnum};
+use sim::traces::{self, TraceWords};
 use sim::{Backend, Total, run_seeds};
 use std::process::ExitCode;
 
@@ -39,6 +40,9 @@ enum Words {
         #[arg(long, default_value_t = 60)]
         rounds: u32,
     },
+    /// Shows and converts traces, of runs and of live servers.
+    #[command(subcommand)]
+    Trace(TraceWords),
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -82,6 +86,12 @@ fn main() -> ExitCode {
         Words::Replay { seed, backend, rounds } => {
             let report = Backend::from(backend).run(seed, rounds);
             println!("{report:#?}");
+        }
+        Words::Trace(words) => {
+            if let Err(why) = traces::carry_out(&words) {
+                eprintln!("{why}");
+                return ExitCode::FAILURE;
+            }
         }
     }
     ExitCode::SUCCESS

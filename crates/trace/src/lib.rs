@@ -13,6 +13,7 @@ mod file;
 mod merge;
 mod perfetto;
 mod record;
+mod recorder;
 mod shiviz;
 mod text;
 
@@ -20,5 +21,6 @@ pub use file::{ReadError, Trace, Writer, read};
 pub use merge::{Unmatched, merge, unmatched};
 pub use perfetto::perfetto;
 pub use record::{Clock, FORMAT, Header, Kind, Record};
+pub use recorder::Recorder;
 pub use shiviz::{SHIVIZ_PARSER, shiviz};
 pub use text::{line, timed_line};

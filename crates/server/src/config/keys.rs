@@ -213,6 +213,15 @@ pub const KEYS: &[Key] = &[
         c.may_vote = truth(v)?;
         Ok(())
     }),
+    key!(
+        "traceFile",
+        "FILE",
+        "tells every message, fsync and phase there; costs speed; see `sim trace`",
+        |c, v| {
+            c.trace_file = Some(PathBuf::from(v));
+            Ok(())
+        }
+    ),
     key!("ioThreads", "N", "threads that serve clients; default one per two cores", |c, v| {
         c.io_threads = number::<u32>(v)?.min(64);
         Ok(())

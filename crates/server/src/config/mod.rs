@@ -116,6 +116,8 @@ pub struct Config {
     pub peer_secret_file: Option<PathBuf>,
     /// Whether this server's disk is what it was (see `node::NodeConfig::may_vote`).
     pub may_vote: bool,
+    /// Where every message, fsync and phase is told (`menagerie.trace/1`); `None` tells nothing and costs nothing.
+    pub trace_file: Option<PathBuf>,
     /// Threads that serve clients; 0 for the default of one per two cores.
     pub io_threads: u32,
     /// What the operator should know.
@@ -158,6 +160,7 @@ impl Default for Config {
             election_timeout_ms: None,
             peer_secret_file: None,
             may_vote: true,
+            trace_file: None,
             io_threads: 0,
             notes: Vec::new(),
             peer_type: None,

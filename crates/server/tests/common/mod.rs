@@ -71,6 +71,11 @@ pub struct Ensemble {
 impl Ensemble {
     /// `count` servers (1: stands alone) whose files have `extra` appended.
     pub fn new(count: usize, extra: &str) -> Self {
+        Self::with(count, |_| extra.to_owned())
+    }
+
+    /// The same with lines of each server's own, by its id.
+    pub fn with(count: usize, extra: impl Fn(usize) -> String) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let ports = free_ports(2 * count);
         let mut servers = Vec::new();
@@ -78,9 +83,10 @@ impl Ensemble {
             let home = dir.path().join(format!("{}", at + 1));
             std::fs::create_dir(&home).unwrap();
             let mut text = format!(
-                "tickTime=200\ndataDir={}\nclientPort={}\n4lw.commands.whitelist=srvr,ruok,mntr,stat,cons\n{extra}\n",
+                "tickTime=200\ndataDir={}\nclientPort={}\n4lw.commands.whitelist=srvr,ruok,mntr,stat,cons\n{}\n",
                 home.display(),
-                ports[at]
+                ports[at],
+                extra(at + 1)
             );
             if count > 1 {
                 std::fs::write(home.join("myid"), format!("{}", at + 1)).unwrap();
