@@ -4,6 +4,8 @@
 //! disk, with agreement, prefix, durability and freshness checked after every step, and liveness after the last
 //! heal. This crate runs many seeds over the three backends, adds up what they did, and reproduces one by its number.
 
+#[cfg(feature = "mutants")]
+pub mod bugs;
 pub mod check;
 mod report;
 pub mod schedule;

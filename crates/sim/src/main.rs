@@ -43,6 +43,9 @@ enum Words {
     /// Shows and converts traces, of runs and of live servers.
     #[command(subcommand)]
     Trace(TraceWords),
+    /// Breaks rules on purpose and looks whether a checker sees it.
+    #[cfg(feature = "mutants")]
+    Bugs(sim::bugs::Command),
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -92,6 +95,14 @@ fn main() -> ExitCode {
                 eprintln!("{why}");
                 return ExitCode::FAILURE;
             }
+        }
+        #[cfg(feature = "mutants")]
+        Words::Bugs(command) => {
+            std::panic::set_hook(Box::new(|_| {}));
+            return command.run().unwrap_or_else(|why| {
+                eprintln!("{why}");
+                ExitCode::from(2)
+            });
         }
     }
     ExitCode::SUCCESS

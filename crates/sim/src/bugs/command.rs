@@ -1,0 +1,148 @@
+//! `sim bugs`: runs the bank, hunts mutants afresh, or shows one trial.
+
+use super::{Bank, Bug, Entry, Found, Ground, Hunt, Outcome, Trial, hunt, select, verify};
+use crate::Backend;
+use clap::Args;
+use std::process::ExitCode;
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// Share of mutants that must be found, in per cent.
+const REQUIRED: usize = 95;
+
+/// Breaks rules on purpose, one at a time, and looks whether a checker sees it.
+#[derive(Args, Debug)]
+pub struct Command {
+    /// These mutants only.
+    #[arg(long)]
+    mutant: Vec<String>,
+    /// Those of these crates only.
+    #[arg(long = "crate")]
+    krate: Vec<String>,
+    /// Search from the first seed on, instead of running the stored trials.
+    #[arg(long)]
+    fresh: bool,
+    /// Keep what a fresh search finds in bugs.toml.
+    #[arg(long, requires = "fresh")]
+    save: bool,
+    /// Give up on a mutant after so long.
+    #[arg(long, default_value_t = 60)]
+    budget_seconds: u64,
+    /// Give up on a mutant after so many runs.
+    #[arg(long, default_value_t = 1_000_000)]
+    runs: u64,
+    /// Threads; as many as there are cores if left out.
+    #[arg(long)]
+    threads: Option<usize>,
+    /// Show one trial: its ground …
+    #[arg(long, requires = "seed")]
+    on: Option<String>,
+    /// … its protocol …
+    #[arg(long, value_parser = backend)]
+    backend: Option<Backend>,
+    /// … and its seed.
+    #[arg(long)]
+    seed: Option<u64>,
+}
+
+fn backend(name: &str) -> Result<Backend, String> {
+    Backend::ALL.into_iter().find(|b| b.name() == name).ok_or_else(|| format!("no backend named {name}"))
+}
+
+impl Command {
+    /// Carries it out.
+    ///
+    /// # Errors
+    /// A name that does not exist, or a bank that cannot be read.
+    pub fn run(&self) -> Result<ExitCode, String> {
+        for name in &self.mutant {
+            Bug::named(name).ok_or_else(|| format!("no mutant named {name}"))?;
+        }
+        let chosen: Vec<Bug> = Bug::all()
+            .filter(|b| self.mutant.is_empty() || self.mutant.iter().any(|m| m == b.0.name))
+            .filter(|b| self.krate.is_empty() || self.krate.iter().any(|k| k == b.0.krate))
+            .collect();
+        if let (Some(on), Some(seed)) = (&self.on, self.seed) {
+            return self.show(&chosen, &Ground::named(on), seed);
+        }
+        let mut bank = Bank::load()?;
+        let how = Hunt {
+            budget: Duration::from_secs(self.budget_seconds),
+            trials: self.runs,
+            threads: self.threads.unwrap_or_else(|| thread::available_parallelism().map_or(1, usize::from)),
+        };
+        let start = Instant::now();
+        let mut missed = Vec::new();
+        println!(
+            "{:<26} {:<7} {:<28} {:>7} {:>10}  again: sim …",
+            "mutant", "crate", "found by", "runs", "at"
+        );
+        for bug in &chosen {
+            let outcome = self.outcome(*bug, &bank, &how);
+            print_line(*bug, &outcome, bank.entry(bug.0.name));
+            match outcome {
+                Outcome::Found(found) if self.save => bank.put(stored(*bug, found)),
+                Outcome::Found(_) => {}
+                Outcome::Unsound(_) | Outcome::Missed(_) => missed.push(*bug),
+            }
+        }
+        if self.save {
+            bank.save()?;
+        }
+        let found = chosen.len() - missed.len();
+        println!("\n{found} of {} mutants found in {:.0} s", chosen.len(), start.elapsed().as_secs_f64());
+        for bug in &missed {
+            println!("  missed: {} ({}; {})", bug.0.name, bug.0.rule, bug.0.source);
+        }
+        let enough = found * 100 >= chosen.len() * REQUIRED;
+        Ok(if enough { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    }
+
+    fn outcome(&self, bug: Bug, bank: &Bank, how: &Hunt) -> Outcome {
+        match bank.entry(bug.0.name) {
+            Some(entry) if !self.fresh => verify(bug, &entry.trial()),
+            _ => hunt(bug, &bug.grounds(), how),
+        }
+    }
+
+    /// One trial with its story, under the mutant if one was named.
+    fn show(&self, chosen: &[Bug], ground: &Ground, seed: u64) -> Result<ExitCode, String> {
+        let backend = self.backend.ok_or("which --backend?")?;
+        select(if self.mutant.is_empty() { None } else { chosen.first().copied() });
+        let seen = Trial { ground: ground.clone(), backend, seed }.run();
+        select(None);
+        match seen {
+            Some(v) => println!("{} after {:.3} s\n{}", v.checker, v.at_us as f64 / 1e6, v.text),
+            None => println!("nothing was found"),
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+fn stored(bug: Bug, found: Found) -> Entry {
+    let Found { trial, violation, runs } = found;
+    Entry {
+        mutant: bug.0.name.to_owned(),
+        ground: trial.ground,
+        backend: trial.backend,
+        seed: trial.seed,
+        checker: violation.checker,
+        runs,
+    }
+}
+
+fn print_line(bug: Bug, outcome: &Outcome, entry: Option<&Entry>) {
+    let (name, krate) = (bug.0.name, bug.0.krate);
+    match outcome {
+        Outcome::Found(Found { trial, violation, runs }) => {
+            let checker: String = violation.checker.chars().take(28).collect();
+            let at = violation.at_us as f64 / 1e6;
+            let runs = entry.map_or(*runs, |e| e.runs.max(*runs));
+            println!("{name:<26} {krate:<7} {checker:<28} {runs:>7} {at:>8.2} s  {}", trial.command(name));
+        }
+        Outcome::Unsound(found) => {
+            println!("{name:<26} {krate:<7} fails without it too: {}", found.trial.command(name));
+        }
+        Outcome::Missed(runs) => println!("{name:<26} {krate:<7} {:<28} {runs:>7}", "MISSED"),
+    }
+}
