@@ -16,7 +16,7 @@ pub use report::{Figures, Plan, Report, Violation};
 pub use world::run;
 
 use replog::ReplicatedLog;
-use replog::conformance::{KeepEntries, RandomReport, random_run};
+use replog::conformance::{KeepEntries, RandomReport, random_run, storm_run};
 use serde::{Deserialize, Serialize};
 use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -50,15 +50,33 @@ impl Backend {
         }
     }
 
+    /// One run whose faults come together ([`storm_run`]).
+    ///
+    /// # Panics
+    /// On a violation, with its story.
+    #[must_use]
+    pub fn storm(self, seed: u64, rounds: u32) -> RandomReport {
+        match self {
+            Self::Zab => {
+                storm_run::<zab::Zab>(seed, rounds, keeper::<zab::Zab>(|o, k| o.limits.keep_entries = k))
+            }
+            Self::Raft => {
+                storm_run::<raft::Raft>(seed, rounds, keeper::<raft::Raft>(|o, k| o.limits.keep_entries = k))
+            }
+            Self::Paxos => storm_run::<paxos::Paxos>(
+                seed,
+                rounds,
+                keeper::<paxos::Paxos>(|o, k| o.limits.keep_entries = k),
+            ),
+        }
+    }
+
     /// One run.
     ///
     /// # Panics
     /// On a violation, with its story.
     #[must_use]
     pub fn run(self, seed: u64, rounds: u32) -> RandomReport {
-        const fn keeper<P: ReplicatedLog>(set: KeepEntries<P>) -> KeepEntries<P> {
-            set
-        }
         match self {
             Self::Zab => {
                 random_run::<zab::Zab>(seed, rounds, keeper::<zab::Zab>(|o, k| o.limits.keep_entries = k))
@@ -73,6 +91,10 @@ impl Backend {
             ),
         }
     }
+}
+
+const fn keeper<P: ReplicatedLog>(set: KeepEntries<P>) -> KeepEntries<P> {
+    set
 }
 
 /// What many runs did together.

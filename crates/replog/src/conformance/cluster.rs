@@ -2,6 +2,7 @@
 
 use super::events::{Event, Events};
 use super::host::Host;
+use super::invariants::Invariants;
 use super::network::{Network, NetworkOptions, Packet};
 use super::{Counters, Crash, Ledger, State};
 use crate::{
@@ -62,6 +63,7 @@ pub struct Cluster<P: ReplicatedLog> {
     pub network: Network,
     pub(crate) ledger: Ledger,
     pub(super) counters: Counters,
+    pub(super) invariants: Invariants,
     story: VecDeque<String>,
     /// Lines of the story kept, for golden scripts all of them.
     pub story_limit: usize,
@@ -81,6 +83,7 @@ impl<P: ReplicatedLog> Cluster<P> {
             network: Network::new(options.network.clone(), P::GUARANTEES.fifo_links),
             ledger: Ledger::default(),
             counters: Counters::default(),
+            invariants: Invariants::default(),
             story: VecDeque::new(),
             story_limit: 400,
             next_command: 0,

@@ -123,6 +123,12 @@ impl MemoryDisk {
         &self.synced
     }
 
+    /// What is written, durable or not.
+    #[must_use]
+    pub fn written(&self) -> &DiskImage {
+        &self.written
+    }
+
     /// Reads back entries, contiguous from the start of `span`.
     ///
     /// # Errors

@@ -75,10 +75,15 @@ impl<P: ReplicatedLog> Cluster<P> {
         let host = self.hosts.get_mut(&id).expect("a member");
         let writes = host.replica.as_mut().map(crate::Replica::take_writes).unwrap_or_default();
         for write in writes {
+            if let Err(why) = self.invariants.writes(&write.ops) {
+                self.fail(id, &why);
+            }
+            let host = self.hosts.get_mut(&id).expect("a member");
             assert_eq!(write.ticket, host.last_ticket.next(), "{id}: tickets rise by one");
             host.last_ticket = write.ticket;
             host.disk.append(write);
         }
+        let host = self.hosts.get_mut(&id).expect("a member");
         if host.disk.is_dirty() && !host.syncing {
             host.syncing = true;
             let (life, ticket) = (host.life, host.disk.written_ticket());
@@ -273,7 +278,14 @@ impl<P: ReplicatedLog> Cluster<P> {
             Notice::Phase { role, phase, epoch, leader } => {
                 let leader = leader.map_or_else(|| "-".to_owned(), |l| l.to_string());
                 self.note(format!("{id}@{epoch} {role:?} {phase:?} ⇨ {leader}"));
-                self.counters.reigns += u64::from(role == Role::Leader && phase == Phase::Broadcast);
+                if role == Role::Leader && phase == Phase::Broadcast {
+                    self.counters.reigns += 1;
+                    let host = &self.hosts[&id];
+                    let log = host.disk.written();
+                    if let Err(why) = self.invariants.leads(id, host.life, epoch, log, &self.ledger) {
+                        self.fail(id, &why);
+                    }
+                }
             }
             Notice::Configured { at, configuration, settled } => {
                 self.note(format!("{id} configured from {at} settled={settled}"));

@@ -75,7 +75,7 @@ impl Ledger {
     }
 
     /// The chosen entries, ascending.
-    pub fn entries(&self) -> impl Iterator<Item = &Entry> {
+    pub fn entries(&self) -> impl DoubleEndedIterator<Item = &Entry> {
         self.chosen.values().map(|(e, _)| e)
     }
 }

@@ -6,6 +6,7 @@
 //! * **agreement**: every replica applies the same entry at an index, for ever, restarts included;
 //! * **prefix**: applied indexes are contiguous, snapshots equal the state that was applied elsewhere;
 //! * **durability**: after a power loss a replica holds a prefix of its write stream no shorter than what was synced;
+//! * **reigns**: an epoch is led once, its leader holds all that was chosen before, and an id names one value;
 //! * **freshness**: a passed read barrier covers everything applied anywhere when it was asked;
 //! * the core's own invariants ([`crate::ReplicatedLog::check`]).
 //!
@@ -18,9 +19,11 @@ mod disk;
 mod drive;
 mod events;
 mod host;
+mod invariants;
 mod ledger;
 mod network;
 mod random;
+mod storm;
 mod suite;
 
 pub use cluster::{Cluster, ClusterOptions};
@@ -28,4 +31,5 @@ pub use disk::{Crash, DiskImage, MemoryDisk};
 pub use ledger::{Counters, Ledger, State};
 pub use network::{Network, NetworkOptions};
 pub use random::{KeepEntries, RandomReport, random_run};
+pub use storm::storm_run;
 pub use suite::*;

@@ -153,7 +153,7 @@ fn resume_all<P: ReplicatedLog>(cluster: &mut Cluster<P>) {
     }
 }
 
-fn recover<P: ReplicatedLog>(cluster: &mut Cluster<P>, report: &mut RandomReport) {
+pub(super) fn recover<P: ReplicatedLog>(cluster: &mut Cluster<P>, report: &mut RandomReport) {
     cluster.network.options.loss_per_mille = 0;
     cluster.network.options.duplicate_per_mille = 0;
     cluster.heal();

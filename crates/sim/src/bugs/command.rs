@@ -1,6 +1,6 @@
 //! `sim bugs`: runs the bank, hunts mutants afresh, or shows one trial.
 
-use super::{Bank, Bug, Entry, Found, Ground, Hunt, Outcome, Trial, hunt, select, verify};
+use super::{Bank, Bug, Entry, Found, Ground, Hunt, Outcome, Trial, clean, hunt, select, verify};
 use crate::Backend;
 use clap::Args;
 use std::process::ExitCode;
@@ -34,6 +34,9 @@ pub struct Command {
     /// Threads; as many as there are cores if left out.
     #[arg(long)]
     threads: Option<usize>,
+    /// Run so many seeds of each ground with nothing switched off: all must pass.
+    #[arg(long)]
+    clean: Option<u64>,
     /// Show one trial: its ground …
     #[arg(long, requires = "seed")]
     on: Option<String>,
@@ -65,11 +68,14 @@ impl Command {
         if let (Some(on), Some(seed)) = (&self.on, self.seed) {
             return self.show(&chosen, &Ground::named(on), seed);
         }
+        if let Some(seeds) = self.clean {
+            return Ok(self.clean(seeds));
+        }
         let mut bank = Bank::load()?;
         let how = Hunt {
             budget: Duration::from_secs(self.budget_seconds),
             trials: self.runs,
-            threads: self.threads.unwrap_or_else(|| thread::available_parallelism().map_or(1, usize::from)),
+            threads: self.threads(),
         };
         let start = Instant::now();
         let mut missed = Vec::new();
@@ -96,6 +102,31 @@ impl Command {
         }
         let enough = found * 100 >= chosen.len() * REQUIRED;
         Ok(if enough { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    }
+
+    fn threads(&self) -> usize {
+        self.threads.unwrap_or_else(|| thread::available_parallelism().map_or(1, usize::from))
+    }
+
+    /// No rule is switched off, so nothing may be found.
+    fn clean(&self, seeds: u64) -> ExitCode {
+        let mut failed = 0;
+        for ground in Ground::all() {
+            for backend in Backend::ALL.into_iter().filter(|b| self.backend.is_none_or(|only| only == *b)) {
+                let start = Instant::now();
+                let seeds = Trial::seeds(&ground).map_or(seeds, |few| few.min(seeds));
+                let found = clean(&ground, backend, seeds, self.threads());
+                let seconds = start.elapsed().as_secs_f64();
+                println!("{:<8} {:<6} {seeds} seeds in {seconds:.1} s", ground.name(), backend.name());
+                for (trial, violation) in &found {
+                    let text: String =
+                        violation.text.lines().next().unwrap_or_default().chars().take(300).collect();
+                    println!("  seed {}: {}: {text}", trial.seed, violation.checker);
+                }
+                failed += found.len();
+            }
+        }
+        if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
     }
 
     fn outcome(&self, bug: Bug, bank: &Bank, how: &Hunt) -> Outcome {

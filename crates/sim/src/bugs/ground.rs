@@ -7,6 +7,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 /// Faults of a run of the cores alone.
 const ROUNDS: u32 = 60;
+/// Storms of a run.
+const STORMS: u32 = 12;
 
 /// What kind of run.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -14,16 +16,25 @@ const ROUNDS: u32 = 60;
 pub enum Ground {
     /// Cores on a modelled disk and network, random faults ([`suite::random_run`]).
     Cores,
+    /// The same with faults that come together ([`suite::storm_run`]).
+    Storm,
     /// One case of the conformance suite; the seed says which.
     Suite,
 }
 
 impl Ground {
+    /// All of them.
+    #[must_use]
+    pub fn all() -> Vec<Self> {
+        vec![Self::Suite, Self::Storm, Self::Cores]
+    }
+
     /// The ground of this name.
     #[must_use]
     pub fn named(name: &str) -> Self {
         match name {
             "suite" => Self::Suite,
+            "storm" => Self::Storm,
             _ => Self::Cores,
         }
     }
@@ -33,6 +44,7 @@ impl Ground {
     pub fn name(&self) -> &str {
         match self {
             Self::Cores => "cores",
+            Self::Storm => "storm",
             Self::Suite => "suite",
         }
     }
@@ -77,7 +89,7 @@ impl Trial {
     pub fn seeds(ground: &Ground) -> Option<u64> {
         match ground {
             Ground::Suite => Some(cases::<raft::Raft>().len() as u64),
-            Ground::Cores => None,
+            Ground::Cores | Ground::Storm => None,
         }
     }
 
@@ -86,6 +98,7 @@ impl Trial {
     pub fn run(&self) -> Option<Violation> {
         match &self.ground {
             Ground::Cores => caught(|| drop(self.backend.run(self.seed, ROUNDS))),
+            Ground::Storm => caught(|| drop(self.backend.storm(self.seed, STORMS))),
             Ground::Suite => {
                 let cases = match self.backend {
                     Backend::Zab => cases::<zab::Zab>(),

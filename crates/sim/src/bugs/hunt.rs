@@ -1,7 +1,7 @@
 //! The hunt for one mutant: trials in a fixed order until one fails.
 
 use super::{Bug, Ground, Trial, select};
-use crate::Violation;
+use crate::{Backend, Violation};
 use std::sync::Mutex;
 use std::sync::PoisonError;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -94,6 +94,34 @@ fn search(bug: Bug, grounds: &[Ground], how: &Hunt) -> Outcome {
     });
     let runs = next.load(Ordering::Relaxed).min(how.trials);
     best.into_inner().unwrap_or_else(PoisonError::into_inner).map_or(Outcome::Missed(runs), Outcome::Found)
+}
+
+/// Runs the first `seeds` seeds of a ground with nothing switched off; what fails.
+#[must_use]
+pub fn clean(ground: &Ground, backend: Backend, seeds: u64, threads: usize) -> Vec<(Trial, Violation)> {
+    select(None);
+    let next = AtomicU64::new(0);
+    let found = Mutex::new(Vec::new());
+    let worker = || {
+        loop {
+            let seed = next.fetch_add(1, Ordering::Relaxed);
+            if seed >= seeds {
+                return;
+            }
+            let trial = Trial { ground: ground.clone(), backend, seed };
+            if let Some(violation) = trial.run() {
+                found.lock().unwrap_or_else(PoisonError::into_inner).push((trial, violation));
+            }
+        }
+    };
+    thread::scope(|scope| {
+        for _ in 0..threads.max(1) {
+            scope.spawn(worker);
+        }
+    });
+    let mut found = found.into_inner().unwrap_or_else(PoisonError::into_inner);
+    found.sort_by_key(|(trial, _)| trial.seed);
+    found
 }
 
 /// Runs one stored trial with the mutant and without it.

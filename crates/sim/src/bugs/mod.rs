@@ -20,7 +20,7 @@ mod hunt;
 pub use bank::{Bank, Entry};
 pub use command::Command;
 pub use ground::{Ground, Trial};
-pub use hunt::{Found, Hunt, Outcome, hunt, verify};
+pub use hunt::{Found, Hunt, Outcome, clean, hunt, verify};
 
 use crate::Backend;
 use replog::mutant::{ALL, Description};
@@ -50,7 +50,7 @@ impl Bug {
     /// Where it is hunted.
     #[must_use]
     pub fn grounds(self) -> Vec<Ground> {
-        vec![Ground::Suite, Ground::Cores]
+        vec![Ground::Suite, Ground::Storm, Ground::Cores]
     }
 }
 
