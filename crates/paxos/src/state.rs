@@ -288,7 +288,7 @@ impl Paxos {
     /// One `Persist` for all that the step wrote; the commit hint rides along.
     fn flush_writes(&mut self, out: &mut Effects<Message>) {
         let hard = HardState {
-            promised: if mutant!(PromiseForgotten) { self.established } else { self.promised },
+            promised: self.promised,
             voted_for: None,
             established: self.established,
             committed: self.slots.committed(),
@@ -301,7 +301,8 @@ impl Paxos {
         if hard != self.written {
             self.written = hard;
             // The hint lags and never leads: what it covers was written before it or in the same, atomic write.
-            ops.push(LogOp::HardState(hard));
+            let promised = if mutant!(PromiseForgotten) { self.established } else { self.promised };
+            ops.push(LogOp::HardState(HardState { promised, ..hard }));
         }
         self.ticket = self.ticket.next();
         self.unfinished.push_back((self.ticket, self.now));

@@ -24,6 +24,7 @@ fn check_log(raft: &Raft) -> Result<(), Violation> {
     let (base, last) = (raft.log.base(), raft.log.last());
     let runs = raft.log.runs();
     let ascending = runs.iter().zip(runs.iter().skip(1)).all(|(a, b)| a.epoch < b.epoch && a.from < b.from);
+    let ascending = ascending && runs.first().is_none_or(|first| first.epoch >= base.epoch);
     require(ascending, "terms never decrease along a log (raft §5.3)", || format!("{runs:?}"))?;
     require(last.epoch <= raft.term(), "no entry of a later term than the own (raft §5.1)", || {
         format!("last {last}, term {}", raft.term())

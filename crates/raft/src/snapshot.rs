@@ -61,7 +61,7 @@ impl Raft {
             out.push(Effect::Ignored { from, why: "snapshot of what is known" });
             return;
         }
-        let agrees = self.log.id_at(at.index) == Some(at) && !mutant!(RaftInstallForgetsAbove);
+        let agrees = self.log.id_at(at.index) == Some(at);
         if at.index <= self.committed && !agrees {
             out.push(Effect::Ignored { from, why: "snapshot contradicts what is committed" });
             return;

@@ -191,7 +191,7 @@ impl Zab {
         self.hard.promised = l.epoch;
         self.hard.voted_for = Some(self.id);
         self.write_hard_state();
-        let ticket = if mutant!(AnnounceBeforeDurable) { Ticket::NONE } else { self.written() };
+        let ticket = self.written();
         if let State::Leading(l) = &mut self.state {
             l.promise_ticket = ticket;
         }
@@ -201,7 +201,7 @@ impl Zab {
     pub(crate) fn leading_persisted(&mut self, out: &mut Out) {
         let State::Leading(l) = &mut self.state else { return };
         match l.stage {
-            LeaderStage::Announcing if self.durable >= l.promise_ticket => {
+            LeaderStage::Announcing if self.durable >= l.promise_ticket || mutant!(AnnounceBeforeDurable) => {
                 l.stage = LeaderStage::Collecting;
                 for (&to, learner) in &l.learners {
                     let message = Message::LeaderInfo { session: learner.session, epoch: l.epoch };

@@ -104,7 +104,7 @@ impl Zab {
             return Self::ignore(from, "synchronisation of another session", out);
         }
         (f.heard, f.moved) = (self.now, self.now);
-        if mutant!(EpochBeforeHistory) {
+        if mutant!(EpochBeforeHistory) && self.hard.promised >= epoch {
             self.hard.established = epoch;
             self.write_hard_state();
         }
@@ -213,7 +213,8 @@ impl Zab {
             if v == self.id {
                 durable
             } else {
-                let whole = |x: &Learner| x.stage == LearnerStage::Synced && x.acked >= last;
+                let least = if mutant!(UnsyncedCount) { LearnerStage::Syncing } else { LearnerStage::Synced };
+                let whole = |x: &Learner| x.stage >= least && x.acked >= last;
                 l.learners.get(&v).is_some_and(|x| x.counts && whole(x))
             }
         };

@@ -42,7 +42,10 @@ impl DiskImage {
             LogOp::Truncate { from } => drop(self.entries.split_off(from)),
             LogOp::Purge { upto } => {
                 self.entries = self.entries.split_off(&upto.index.next());
-                self.base = self.base.max(*upto);
+                // By index: in Paxos a value keeps the epoch of its first proposer, so epochs may fall along the log.
+                if upto.index > self.base.index {
+                    self.base = *upto;
+                }
             }
         }
     }
@@ -184,13 +187,9 @@ impl MemoryDisk {
         self.snapshots.iter().rev().find(|s| s.state.last == at)
     }
 
-    /// The staged snapshot at `at` was accepted, or is dropped.
-    pub(crate) fn settle_staged(&mut self, at: LogId, accepted: bool) {
-        if accepted {
-            self.snapshots.iter_mut().filter(|s| s.state.last == at).for_each(|s| s.staged = false);
-        } else {
-            self.snapshots.retain(|s| !(s.staged && s.state.last == at));
-        }
+    /// The staged snapshot at `at` counts from now on.
+    pub(crate) fn settle_staged(&mut self, at: LogId) {
+        self.snapshots.iter_mut().filter(|s| s.state.last == at).for_each(|s| s.staged = false);
     }
 
     /// Forgets everything: a wiped data directory.

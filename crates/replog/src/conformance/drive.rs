@@ -242,6 +242,9 @@ impl<P: ReplicatedLog> Cluster<P> {
         let snapshot =
             host.disk.at(at).cloned().unwrap_or_else(|| panic!("{id} installs an unknown snapshot {at}"));
         assert!(at.index > host.state.last.index, "{id} installs {at} over the newer {}", host.state.last);
+        let base = host.disk.durable().base;
+        assert!(base.index >= at.index, "{id} installs {at} before its log begins there durably ({base})");
+        host.disk.settle_staged(at);
         host.state = snapshot.state;
         host.configurations = snapshot.configurations;
         host.pending_snapshot = None;
@@ -265,9 +268,8 @@ impl<P: ReplicatedLog> Cluster<P> {
     fn notice(&mut self, id: NodeId, notice: Notice) {
         match notice {
             Notice::SendSnapshot { to, at } => self.send_snapshot(id, to, at),
-            Notice::InstallAccepted { at } => {
-                self.hosts.get_mut(&id).expect("a member").disk.settle_staged(at, true);
-            }
+            // It stays staged until its `Purge` is durable: a crash before forgets it (contract schedule 3).
+            Notice::InstallAccepted { at } => self.note(format!("{id} accepts snapshot {at}")),
             Notice::Readable { token, at, .. } => self.barrier_passed(id, token, at),
             Notice::Refused { token, why } => {
                 self.note(format!("{id} refused {token:?} {why:?}"));

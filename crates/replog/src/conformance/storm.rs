@@ -51,7 +51,7 @@ fn calm<P: ReplicatedLog>(seed: u64, rng: &mut Rng, keep_entries: KeepEntries<P>
     options.fsync_spread = rng.duration(Duration::ZERO, Duration::from_millis(40));
     keep_entries(&mut options.protocol, rng.below(8));
     options.snapshot_every = rng.one_in(2).then(|| 3 + rng.below(20));
-    options.frame_bytes = if rng.one_in(3) { 200 } else { 4096 };
+    options.frame_bytes = [1, 200, 4096][rng.below(3) as usize];
     Cluster::new(options)
 }
 
@@ -74,12 +74,13 @@ impl<P: ReplicatedLog> Storm<P> {
         leader.unwrap_or_else(|| self.pick())
     }
 
+    /// A few bursts, so that several frames are under way.
     fn load(&mut self) {
-        let n = self.rng.below(8);
-        self.cluster.propose(n);
-        if self.rng.one_in(3) {
-            let id = self.pick();
-            self.cluster.read(id, ReadMode::Quorum);
+        for _ in 0..=self.rng.below(4) {
+            let n = self.rng.below(4);
+            self.cluster.propose(n);
+            let pause = Duration::from_micros(self.rng.below(400));
+            self.cluster.run_for(pause);
         }
     }
 
@@ -87,6 +88,12 @@ impl<P: ReplicatedLog> Storm<P> {
     fn wait(&mut self, ms: u64) {
         let us = self.rng.below(ms * 1000 + 1) >> self.rng.below(4);
         self.cluster.run_for(Duration::from_micros(us));
+        if self.rng.one_in(4) {
+            let id = self.pick();
+            if self.cluster.status(id).is_some() {
+                self.cluster.read(id, ReadMode::Quorum);
+            }
+        }
     }
 
     fn settle(&mut self) {
@@ -111,14 +118,21 @@ impl<P: ReplicatedLog> Storm<P> {
         self.settle();
         self.load();
         self.wait(30);
-        match self.rng.below(8) {
-            0 | 1 => self.blackout(),
-            2 => self.quick_restarts(),
-            3 => self.torn_apart(),
-            4 => self.overtaken_leader(),
-            5 => self.falling_leaders(),
-            6 => self.frozen_leader(),
+        match self.rng.below(9) {
+            0 => self.blackout(),
+            1 => self.quick_restarts(),
+            2 => self.torn_apart(),
+            3 => self.overtaken_leader(),
+            4 => self.falling_leaders(),
+            5 => self.frozen_leader(),
+            6 => self.flapping(),
+            7 => self.rival_candidates(),
             _ => self.lost_disk(),
+        }
+        if self.rng.one_in(3) {
+            // In the middle of whatever the storm has left.
+            self.wait(40);
+            self.blackout();
         }
     }
 
@@ -161,8 +175,8 @@ impl<P: ReplicatedLog> Storm<P> {
 
     /// Links go, one by one and in one direction, in the middle of the load.
     fn torn_apart(&mut self) {
-        for _ in 0..3 {
-            for _ in 0..=self.rng.below(6) {
+        for _ in 0..6 {
+            for _ in 0..=self.rng.below(8) {
                 let (a, b) = (self.victim(), self.pick());
                 if a != b {
                     self.cluster.cut_one_way(a, b);
@@ -170,12 +184,52 @@ impl<P: ReplicatedLog> Storm<P> {
                 }
             }
             self.load();
-            self.wait(4000);
+            self.wait(3000);
             if self.rng.one_in(2) {
                 self.cluster.heal();
                 self.wait(100);
             }
         }
+    }
+
+    /// Links break and come back all the time, while somebody is being elected or brought up to date.
+    fn flapping(&mut self) {
+        if let Some(leader) = self.cluster.leader().filter(|_| self.rng.one_in(2)) {
+            self.crash(leader);
+        }
+        for _ in 0..20 {
+            let (a, b) = (self.victim(), self.pick());
+            match self.rng.below(4) {
+                0 | 1 if a != b => self.cluster.break_link(a, b),
+                2 if a != b => self.cluster.cut(a, b),
+                _ => self.cluster.heal(),
+            }
+            self.wait(60);
+            self.cluster.propose(1);
+        }
+    }
+
+    /// Nobody hears anybody until all are candidates; then they meet, but not all of them, and some restart.
+    fn rival_candidates(&mut self) {
+        for id in self.cluster.nodes() {
+            self.cluster.isolate(id);
+        }
+        self.cluster.run_for(Duration::from_millis(3500));
+        self.cluster.heal();
+        for _ in 0..=self.rng.below(3) {
+            let (a, b) = (self.pick(), self.pick());
+            if a != b {
+                self.cluster.cut(a, b);
+            }
+        }
+        for _ in 0..6 {
+            self.wait(12);
+            let id = self.pick();
+            self.crash(id);
+            self.wait(3);
+            self.start(id);
+        }
+        self.wait(1000);
     }
 
     /// A leader is cut off with commands that nobody gets, the others go on without it, and take snapshots.

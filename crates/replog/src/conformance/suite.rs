@@ -388,6 +388,13 @@ pub fn random_runs<P: ReplicatedLog>(
     }
 }
 
+/// `seeds` random runs whose faults come together.
+pub fn storm_runs<P: ReplicatedLog>(seeds: core::ops::Range<u64>, rounds: u32, keep_entries: KeepEntries<P>) {
+    for seed in seeds {
+        let _ = super::storm_run::<P>(seed, rounds, keep_entries);
+    }
+}
+
 /// Makes a test of every scenario for a backend: `conformance_suite!(zab::Zab);`. The backend's options have a
 /// field `limits: Limits`.
 #[macro_export]
@@ -408,6 +415,11 @@ macro_rules! conformance_suite {
         #[test]
         fn random_runs() {
             $crate::conformance::random_runs::<$protocol>(0..60, 40, |o, keep| o.limits.keep_entries = keep);
+        }
+
+        #[test]
+        fn storm_runs() {
+            $crate::conformance::storm_runs::<$protocol>(0..40, 8, |o, keep| o.limits.keep_entries = keep);
         }
     };
     (@each $protocol:ty; $($name:ident),*) => {

@@ -53,9 +53,7 @@ mutants! {
         UnsyncedCount: "acks count only from who has acknowledged NEWLEADER", "trap 1.9 (4685)";
         ZabOwnAckUndurable: "the leader counts itself for what is durable only", "contract point 2";
         SyncCommitsAll: "until a quorum acknowledged NEWLEADER only what the leader knows is committed", "schedule 10";
-        ZabBoundUnmatched: "a commit bound covers the log only as far as it agrees with the leader's", "schedule 10";
         SyncByLength: "logs are compared by epoch and position", "trap 1.15";
-        HolesAccepted: "what does not continue the log is not taken", "trap 1.13 (4925)";
         SessionSurvivesLink: "a broken link ends the session", "trap 1.20";
         ProposalsFromAckOn: "a learner gets proposals from NEWLEADER on, not from its ack on", "trap 1.19";
         FollowerNeverGivesUp: "a follower leaves a leader that fell silent", "requirement S39";
@@ -85,7 +83,6 @@ mutants! {
         NoCheckQuorum: "a leader without a quorum steps down", "trap 2.9";
         RaftInstallsBackwards: "a snapshot never takes the state back", "schedule 3";
         InstallKeepsConflict: "a log that disagrees with an installed snapshot is cut", "schedule 4";
-        RaftInstallForgetsAbove: "an install keeps what was acknowledged above it", "schedule 4";
         PurgeUnderStream: "the log above a snapshot stays while it is streamed", "schedule 15";
     }
     "paxos" PAXOS: {
@@ -102,7 +99,6 @@ mutants! {
         ForeignBallotCounts: "acceptances are counted in their own ballot", "paxos-simple §2.2 P2";
         PaxosOwnAckUndurable: "the leader counts itself for what is durable only", "contract point 2";
         BoundIsLicence: "a commit bound covers only slots accepted from that leader", "trap 3.14, schedule 10";
-        LeaderLearns: "a leader that learns from others is deposed", "schedule 10";
         PaxosInstallForgetsAbove: "an install keeps what was accepted above it", "schedule 4";
         PaxosInstallsBackwards: "a snapshot never takes the state back", "schedule 3";
         DecideNotRepeated: "what was decided last is told again in a quiet log", "trap 3.6 (OmniPaxos #68)";
