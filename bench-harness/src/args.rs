@@ -18,6 +18,8 @@ pub(crate) struct Cli {
 pub(crate) enum Action {
     /// Measure throughput, elections, sync cost, commit cost and footprint, and write a report.
     Compare(Compare),
+    /// Do to real servers what can go wrong, record what clients see, and check it.
+    Live(Live),
     /// Make the reports of a run again from its run.json.
     Report {
         /// The run's folder.
@@ -81,6 +83,65 @@ pub(crate) struct Compare {
     pub(crate) server: Option<PathBuf>,
 }
 
+/// Options of `live`.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct Live {
+    /// Backend to run, or all, one after the other.
+    #[arg(long, default_value = "all", value_parser = ["zab", "raft", "paxos", "all"])]
+    pub(crate) backend: String,
+    /// No backend of ours: peers only.
+    #[arg(long, requires = "peers")]
+    pub(crate) no_backends: bool,
+    /// Installed systems to run as well, with signals and client faults only.
+    #[arg(long, value_delimiter = ',', value_parser = ["zookeeper"])]
+    pub(crate) peers: Vec<String>,
+    /// Faults per system [default: 200, smoke: 12].
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub(crate) faults: Option<u32>,
+    /// Servers; smoke runs have 3.
+    #[arg(long, default_value = "5", value_parser = clap::value_parser!(u32).range(3..=7))]
+    pub(crate) nodes: u32,
+    /// Recording clients.
+    #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u32).range(2..=64))]
+    pub(crate) clients: u32,
+    /// Decides which faults and operations come (not when the machine carries them out) [default: the time].
+    #[arg(long)]
+    pub(crate) seed: Option<u64>,
+    /// A dozen faults in a row on three servers, under a minute for three backends; writes no report.
+    #[arg(long)]
+    pub(crate) smoke: bool,
+    /// Folder for the results; default: `results/live-TIME-COMMIT`.
+    #[arg(long)]
+    pub(crate) out: Option<PathBuf>,
+    /// Folder for the histories (large); default: a new one among the temporary files.
+    #[arg(long)]
+    pub(crate) histories: Option<PathBuf>,
+    /// Directory below which servers keep their data (a real disk, or fsync means nothing).
+    #[arg(long, default_value_os_t = std::env::temp_dir())]
+    pub(crate) data: PathBuf,
+    /// The menagerie binary to start, with the feature `faulty-disk`; default: build it first.
+    #[arg(long)]
+    pub(crate) server: Option<PathBuf>,
+}
+
+impl Live {
+    /// Faults per system.
+    pub(crate) fn faults(&self) -> usize {
+        self.faults.unwrap_or(if self.smoke { 12 } else { 200 }) as usize
+    }
+
+    /// Servers per system.
+    pub(crate) fn nodes(&self) -> u32 {
+        if self.smoke { 3 } else { self.nodes }
+    }
+
+    /// Backends of ours.
+    pub(crate) fn backends(&self) -> Vec<&'static str> {
+        let wanted = |b: &&str| !self.no_backends && (self.backend == "all" || self.backend == **b);
+        BACKENDS.into_iter().filter(wanted).collect()
+    }
+}
+
 fn seconds(text: &str) -> Result<f64, String> {
     match text.parse::<f64>() {
         Ok(s) if s > 0.0 && s <= 3600.0 => Ok(s),
@@ -128,7 +189,7 @@ mod tests {
         let cli = Cli::try_parse_from(line.split_whitespace()).map_err(|e| e.to_string())?;
         match cli.action {
             Action::Compare(compare) => Ok(compare),
-            Action::Report { run } => Err(format!("report {run:?}")),
+            other => Err(format!("{other:?}")),
         }
     }
 
@@ -140,6 +201,19 @@ mod tests {
         let all = parse("bench-harness compare").unwrap();
         assert_eq!((all.backends.len(), all.repeats(), all.trials()), (3, 5, 10));
         assert!(all.wants(Experiment::Sync));
+    }
+
+    #[test]
+    fn live_runs_all_backends_with_200_faults_unless_told_otherwise() {
+        let live = |line: &str| match Cli::try_parse_from(line.split_whitespace()).map(|cli| cli.action) {
+            Ok(Action::Live(live)) => live,
+            other => panic!("{other:?}"),
+        };
+        let all = live("bench-harness live");
+        assert_eq!((all.backends().len(), all.faults(), all.nodes()), (3, 200, 5));
+        let smoke = live("bench-harness live --smoke --backend raft");
+        assert_eq!((smoke.backends(), smoke.faults(), smoke.nodes()), (vec!["raft"], 12, 3));
+        assert!(live("bench-harness live --no-backends --peers zookeeper").backends().is_empty());
     }
 
     #[test]

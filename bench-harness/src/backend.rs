@@ -29,11 +29,12 @@ impl Menagerie {
     }
 }
 
-/// Brings the release binary up to date (cargo knows whether it is) and returns its path.
+/// Brings the release binary up to date (cargo knows whether it is) and returns its path. `features` beside the
+/// default ones, separated by commas.
 ///
 /// # Errors
 /// It does not build.
-pub(crate) fn build() -> Result<PathBuf> {
+pub(crate) fn build(features: &str) -> Result<PathBuf> {
     let output = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
         .args([
             "build",
@@ -42,6 +43,8 @@ pub(crate) fn build() -> Result<PathBuf> {
             "server",
             "--bin",
             "menagerie",
+            "--features",
+            features,
             "--message-format=json-render-diagnostics",
         ])
         .current_dir(workspace())

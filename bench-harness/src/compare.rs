@@ -67,7 +67,7 @@ fn systems(options: &Compare) -> Result<Systems> {
     if !options.no_backends {
         let binary = match &options.server {
             Some(path) => std::fs::canonicalize(path).with_context(|| format!("{}", path.display()))?,
-            None => backend::build()?,
+            None => backend::build("")?,
         };
         for name in &options.backends {
             systems.push(Box::new(Menagerie::new(name, &binary)?));

@@ -4,6 +4,7 @@
 //!  args ─► compare ─► experiments ─► cluster (real processes) ◄─ load (one thread, raw frames)
 //!                        │
 //!                        └► record (run.json) ─► report (table, Markdown, HTML)
+//!       live ─► servers behind a proxy ◄─ faults, recording clients ─► history ─► checkers ─► report
 //! ```
 //!
 //! Rules (experiments.md section 3): the same durability, the same generator and the same faults for everyone; closed
@@ -17,6 +18,7 @@ mod compare;
 mod environment;
 mod experiments;
 mod lab;
+mod live;
 mod load;
 mod null_server;
 mod peers;
@@ -33,6 +35,7 @@ fn main() -> Result<()> {
     end_with_the_terminal()?;
     match cli.action {
         args::Action::Compare(options) => compare::compare(&options).map(|_| ()),
+        args::Action::Live(options) => live::live(&options),
         args::Action::Report { run } => report::again(&run),
     }
 }

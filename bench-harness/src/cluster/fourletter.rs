@@ -32,7 +32,12 @@ pub(crate) struct Srvr {
 
 /// Asks `srvr`; `None` when the server does not serve.
 pub(crate) fn srvr(server: SocketAddr) -> Option<Srvr> {
-    parse_srvr(&ask(server, "srvr", Duration::from_millis(1000)).ok()?)
+    srvr_within(server, Duration::from_millis(1000))
+}
+
+/// The same with another patience.
+pub(crate) fn srvr_within(server: SocketAddr, within: Duration) -> Option<Srvr> {
+    parse_srvr(&ask(server, "srvr", within).ok()?)
 }
 
 fn parse_srvr(text: &str) -> Option<Srvr> {

@@ -306,7 +306,7 @@ impl Drop for Cluster<'_> {
 }
 
 /// Ports that nobody listens on now.
-fn free_ports(nodes: usize) -> Result<Vec<Ports>> {
+pub(crate) fn free_ports(nodes: usize) -> Result<Vec<Ports>> {
     let held: Vec<TcpListener> =
         (0..nodes * 3).map(|_| TcpListener::bind((Ipv4Addr::LOCALHOST, 0))).collect::<Result<_, _>>()?;
     let numbers: Vec<u16> =
