@@ -182,6 +182,13 @@ impl Service {
         self.state.read().digest()
     }
 
+    /// The last zxid and the digest after it, read together.
+    #[must_use]
+    pub fn fingerprint(&self) -> (i64, u64) {
+        let state = self.state.read();
+        (state.last_zxid(), state.digest())
+    }
+
     /// Whether this server follows, or is, a leader that takes requests.
     fn is_serving(&self) -> bool {
         self.route.lock().is_some()

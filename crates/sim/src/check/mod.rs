@@ -34,6 +34,7 @@ mod speaks;
 #[cfg(test)]
 mod testing;
 mod votes;
+mod watch;
 
 pub use agreement::Agreement;
 pub use chosen::Chosen;
@@ -46,6 +47,7 @@ pub use matching::Matching;
 pub use resources::Bounds;
 pub use speaks::{Family, Speaks};
 pub use votes::Votes;
+pub use watch::Watch;
 
 use crate::Violation;
 

@@ -156,6 +156,7 @@ impl<P: Simulated> World<'_, P> {
         self.mix(last.id.index.0);
         self.trace_apply(i, entries);
         self.tell(i, Happening::Applied { entries });
+        self.tell_state(i, process);
         let commands = entries.iter().filter(|e| !matches!(e.body, Body::Noop)).count() as u64;
         if process.snapshots.is_due(commands) {
             self.take_snapshot(i, process, after);

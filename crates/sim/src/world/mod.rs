@@ -38,6 +38,7 @@ mod turn;
 pub use observe::{Happening, Observer, WorldEvent};
 pub use run::run;
 
+use crate::check::{Checks, Speaks, Watch};
 use crate::schedule::Variant;
 use crate::{Figures, Plan, Violation};
 use clock::Clock;
@@ -45,19 +46,19 @@ use events::{Event, Events, Life};
 use host::{Host, Process};
 use ledger::Ledger;
 use network::{Network, Packet, Shape};
-use replog::{Frame, Limits, NodeId, ReplicatedLog, Rng, Timing};
+use replog::{Frame, Limits, NodeId, Rng, Timing};
 use settings::Settings;
 use std::time::Duration;
 use trace::Record;
 use turn::End;
 
 /// What the simulator needs to know of a protocol.
-pub trait Simulated: ReplicatedLog + 'static {
+pub trait Simulated: Speaks + 'static {
     /// Its options as a server would set them.
     fn options(variant: Variant, timing: Timing, limits: Limits) -> Self::Options;
     /// White-box checks of this protocol.
     fn observers() -> Vec<Box<dyn Observer<Self>>> {
-        Vec::new()
+        vec![Box::new(Watch::new(Checks::new(Self::FAMILY, None, None)))]
     }
 }
 
@@ -219,6 +220,19 @@ impl<'a, P: Simulated> World<'a, P> {
     fn violate(&mut self, checker: &str, text: String) {
         let at_us = self.now / 1000;
         self.violation.get_or_insert_with(|| Violation { checker: checker.to_owned(), text, at_us });
+    }
+
+    /// Whether anybody observes.
+    fn is_observed(&self) -> bool {
+        !self.observers.is_empty()
+    }
+
+    /// Tells the observers what a node's state is.
+    fn tell_state(&mut self, i: usize, process: &Process<P>) {
+        if self.is_observed() {
+            let (zxid, digest) = process.app.fingerprint();
+            self.tell(i, Happening::State { index: process.applied.index, zxid, digest });
+        }
     }
 
     /// Tells the observers.

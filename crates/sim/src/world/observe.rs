@@ -8,7 +8,7 @@
 
 use crate::Violation;
 use crate::schedule::CrashKind;
-use replog::{Entry, LogId, LogOp, NodeId, ReplicatedLog, Setup, Status, Ticket};
+use replog::{Entry, Index, LogId, LogOp, NodeId, ReplicatedLog, Setup, Status, Ticket};
 use std::time::Duration;
 
 /// A white-box check.
@@ -115,6 +115,15 @@ pub enum Happening<'a, P: ReplicatedLog> {
         /// They.
         entries: &'a [Entry],
     },
+    /// The state after it applied, loaded or installed something.
+    State {
+        /// Last entry inside it.
+        index: Index,
+        /// Its zxid.
+        zxid: i64,
+        /// Its digest.
+        digest: u64,
+    },
     /// The state was replaced by the snapshot at this position.
     Installed {
         /// Last entry inside it.
@@ -124,6 +133,8 @@ pub enum Happening<'a, P: ReplicatedLog> {
     SnapshotTaken {
         /// Last entry inside it.
         at: LogId,
+        /// Hash of the state's bytes in it.
+        hash: u64,
     },
     /// The process ended.
     Crashed {

@@ -12,8 +12,9 @@ use super::turn::End;
 use super::{Event, Life, Simulated, World};
 use node::{Application, FrozenState};
 use replog::{Configuration, ConfigurationAt, Epoch, Index, LogId, Rng, Ticket};
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io::{self, Read, Write};
-use wal::{MemDisk, Meta, SnapshotWriter, StagedWriter, WalError};
+use wal::{MemDisk, Meta, SnapshotStore, SnapshotWriter, StagedWriter, WalError};
 
 /// A stream that moves nothing for this long is given up.
 const STALLED_NS: u64 = 10_000_000_000;
@@ -157,7 +158,10 @@ impl<P: Simulated> World<'_, P> {
                     world.figures.snapshots += 1;
                     world.snapshots_taken += 1;
                     world.trace_snapshot(i, "taken", at, None);
-                    world.tell(i, Happening::SnapshotTaken { at });
+                    if world.is_observed() {
+                        let hash = hash_of(&process.store, at);
+                        world.tell(i, Happening::SnapshotTaken { at, hash });
+                    }
                     process.inbox.push(Mail::Taken { at });
                     Ok(())
                 }
@@ -288,9 +292,19 @@ impl<P: Simulated> World<'_, P> {
         self.figures.installs += 1;
         self.trace_snapshot(i, "installed", at, None);
         self.tell(i, Happening::Installed { at });
+        self.tell_state(i, process);
         if let Err((checker, text)) = self.ledger.loaded(at, process.digest()) {
             self.violate(checker, format!("{}: {text}", self.hosts[i].id));
         }
         Ok(())
     }
+}
+
+/// Hash of the state's bytes in the snapshot at `at`; 0 if it cannot be read.
+fn hash_of(store: &SnapshotStore<MemDisk>, at: LogId) -> u64 {
+    let mut bytes = Vec::new();
+    let read = store.open_at(at).map_err(io::Error::other).and_then(|mut r| r.read_to_end(&mut bytes));
+    let mut hasher = DefaultHasher::new();
+    bytes.hash(&mut hasher);
+    read.map_or(0, |_| hasher.finish())
 }
