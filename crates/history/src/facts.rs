@@ -82,6 +82,8 @@ pub(crate) struct Session {
     pub(crate) close: Option<usize>,
     /// Highest zxid of a reply that it got while alive.
     pub(crate) alive_at: i64,
+    /// Lowest zxid of a write that was refused because it was over.
+    pub(crate) refused_at: Option<i64>,
 }
 
 impl Session {
@@ -293,7 +295,7 @@ impl<'h> Gather<'h> {
         };
         let facts = &mut self.facts;
         let count = facts.history.events.len();
-        let Some(call) = facts.calls.get_mut(at) else { return None };
+        let call = facts.calls.get_mut(at)?;
         if call.ended < count {
             return Some((FORMAT, format!("call {number} ends twice")));
         }
@@ -306,10 +308,13 @@ impl<'h> Gather<'h> {
             facts.placed.push(at);
         }
         if let Some(outcome) = outcome
-            && *outcome != Outcome::Error(code::SESSION_EXPIRED)
             && let Some(session) = facts.sessions.get_mut(&session)
         {
-            session.alive_at = session.alive_at.max(zxid);
+            if *outcome != Outcome::Error(code::SESSION_EXPIRED) {
+                session.alive_at = session.alive_at.max(zxid);
+            } else if placed {
+                session.refused_at = Some(session.refused_at.map_or(zxid, |before| before.min(zxid)));
+            }
         }
         // Answers come in the order of the questions.
         let waiting = self.waiting.entry(session).or_default();

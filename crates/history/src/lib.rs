@@ -7,14 +7,20 @@
 //! Nothing here knows a consensus protocol, or the implementation of the tree: a checker that shared code with what it
 //! checks would share its mistakes.
 
-#![allow(dead_code, reason = "the replay that uses the model follows")]
+#![allow(dead_code, reason = "more checkers follow")]
 
 mod check;
+mod correct;
+mod doubt;
 mod facts;
 mod intern;
 pub mod jsonl;
 mod model;
 mod record;
+mod replay;
+mod resolve;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
 
 pub use check::{Checked, Finding, Tally, check, check_all};
 pub use record::{

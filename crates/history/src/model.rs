@@ -203,14 +203,32 @@ impl Model {
         self.back_to(0, 0);
     }
 
-    /// Keeps it, and tells `past`.
-    pub(crate) fn commit(&mut self, zxid: i64, past: &mut Past) {
-        for (path, _) in std::mem::take(&mut self.journal) {
-            past.note(path, zxid, *self.nodes.at(path));
+    /// Keeps it, and tells `past`. Gives the paths that were touched.
+    pub(crate) fn commit(&mut self, zxid: i64, past: &mut Past) -> Vec<Path> {
+        let touched: Vec<Path> = self.journal.drain(..).map(|(path, _)| path).collect();
+        for path in &touched {
+            past.note(*path, zxid, *self.nodes.at(*path));
         }
-        for change in std::mem::take(&mut self.changes) {
+        for change in self.changes.drain(..) {
             past.change(change, self.names.parent(change.path));
         }
+        touched
+    }
+
+    /// What changed since the last call; for whoever keeps no [`Past`].
+    pub(crate) fn take_changes(&mut self) -> Vec<Change> {
+        self.journal.clear();
+        std::mem::take(&mut self.changes)
+    }
+
+    /// Something changed that [`Self::put`] alone does not tell.
+    pub(crate) fn changed(&mut self, change: Change) {
+        self.changes.push(change);
+    }
+
+    /// A session that was thought to be over acts again.
+    pub(crate) fn revive(&mut self, session: i64) {
+        self.ended.remove(&session);
     }
 
     /// Carries out a write. Reads and the like change nothing and are answered with `Nothing`.
@@ -394,9 +412,26 @@ pub(crate) struct Past {
     changes: Table<Vec<Change>>,
     below: Table<Vec<Change>>,
     all: Vec<Change>,
+    maybe: Map<(i64, Path), ()>,
 }
 
 impl Past {
+    /// This node may have gone at this zxid.
+    pub(crate) fn maybe(&mut self, zxid: i64, path: Path) {
+        self.maybe.insert((zxid, path), ());
+    }
+
+    /// Owner of the node that was last at this path.
+    pub(crate) fn last_owner(&self, path: Path) -> i64 {
+        let last = self.versions.at(path).iter().rev().find_map(|version| version.node);
+        last.map_or(0, |node| node.owner)
+    }
+
+    /// Whether it may have.
+    pub(crate) fn is_maybe(&self, zxid: i64, path: Path) -> bool {
+        self.maybe.contains_key(&(zxid, path))
+    }
+
     fn note(&mut self, path: Path, zxid: i64, node: Option<Node>) {
         let doubt = self.versions.at(path).last().map_or(0, |version| version.doubt);
         self.push(path, Version { zxid, node, doubt });

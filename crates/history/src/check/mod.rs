@@ -14,6 +14,8 @@ mod c03_session_order;
 
 use crate::facts::Facts;
 use crate::record::History;
+use crate::replay::Replay;
+use crate::resolve::resolve;
 use std::collections::BTreeMap;
 
 /// Something that a coordination service must not show.
@@ -90,5 +92,7 @@ pub fn check_all(history: &History) -> Checked {
     let facts = Facts::of(history, &mut sink);
     c01_linearizable_writes::check(&facts, &mut sink);
     c03_session_order::check(&facts, &mut sink);
+    let resolved = resolve(&facts, &mut sink);
+    let _replayed = Replay::run(&facts, resolved, &mut sink);
     sink.checked
 }
