@@ -6,10 +6,16 @@
 
 #[cfg(feature = "mutants")]
 pub mod bugs;
+pub mod case;
 pub mod check;
+pub mod pool;
 mod report;
+pub mod rows;
 pub mod schedule;
 pub mod traces;
+pub mod shrink;
+pub mod swarm;
+pub mod verdict;
 pub mod world;
 
 pub use report::{Figures, Plan, Report, Violation};

@@ -5,6 +5,7 @@
 
 use super::{Action, LoadError, Schedule, Trigger};
 use replog::Rng;
+use std::sync::OnceLock;
 
 macro_rules! texts {
     ($($name:literal)*) => {
@@ -89,7 +90,9 @@ impl Schedule {
     /// # Errors
     /// If one cannot be read; a test keeps that from happening.
     pub fn named() -> Result<Vec<Self>, LoadError> {
-        NAMED.iter().map(|(name, text)| Self::parse(&format!("{name}.toml"), text)).collect()
+        static READ: OnceLock<Result<Vec<Schedule>, LoadError>> = OnceLock::new();
+        let read = || NAMED.iter().map(|(name, text)| Self::parse(&format!("{name}.toml"), text)).collect();
+        READ.get_or_init(read).clone()
     }
 
     /// The same story at other times: a seed shifts every time by up to three tenths, and draws at which operation

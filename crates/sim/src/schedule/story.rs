@@ -206,6 +206,20 @@ impl Action {
         }
     }
 
+    /// Whether it does harm; the others mend, or only look harmful.
+    #[must_use]
+    pub const fn harms(&self) -> bool {
+        !matches!(
+            self,
+            Self::Restart { .. }
+                | Self::Resume { .. }
+                | Self::Heal {}
+                | Self::MendDisk { .. }
+                | Self::Backup { .. }
+                | Self::Snapshot { .. }
+        )
+    }
+
     /// The nodes that it names, in the order of its fields.
     #[must_use]
     pub fn targets(&self) -> Vec<Target> {
