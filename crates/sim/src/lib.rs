@@ -12,9 +12,9 @@ pub mod pool;
 mod report;
 pub mod rows;
 pub mod schedule;
-pub mod traces;
 pub mod shrink;
 pub mod swarm;
+pub mod traces;
 pub mod verdict;
 pub mod world;
 

@@ -75,7 +75,7 @@ pub fn judge(plan: &Plan, report: &Report) -> Verdict {
         availability,
         gap_te,
         recovery_te: report.figures.recovery_te,
-        hit: !report.skipped.iter().any(|n| harmful(n)),
+        hit: !report.skipped.iter().any(harmful),
         telling: report.figures.acked >= ENOUGH_ACKED,
     };
     verdict.missed = missed(&expect, &verdict, report.figures.reigns);
