@@ -17,6 +17,7 @@
 //! Invariant: `buckets[d]` names every session whose `deadline` was `d` when it was put there; a session whose deadline
 //! moved on is put into its new bucket when the old one falls due (a touch costs one map access).
 
+use replog::mutant;
 use std::collections::{BTreeMap, HashMap};
 use znode::Epoch;
 
@@ -66,7 +67,8 @@ impl Expiry {
     pub fn begin(&mut self, now: Millis, epoch: Epoch, sessions: impl Iterator<Item = (i64, u32)>) {
         self.reign = Some(Reign { epoch, called: now, ..Reign::default() });
         for (session, timeout_ms) in sessions {
-            self.opened(now, session, timeout_ms);
+            let since = if mutant!(ClocksGoOn) { now.saturating_sub(timeout_ms.into()) } else { now };
+            self.opened(since, session, timeout_ms);
         }
     }
 
@@ -114,11 +116,11 @@ impl Expiry {
         let Some(reign) = &mut self.reign else { return Vec::new() };
         let passed = now.saturating_sub(reign.called);
         reign.called = now;
-        if !in_contact {
+        if !in_contact && !mutant!(StalledLeaderExpires) {
             reign.skipped += passed;
             return Vec::new();
         }
-        if passed > 2 * tick {
+        if passed > 2 * tick && !mutant!(StalledLeaderExpires) {
             // Stopped: what waits in the sockets is heard before the next call.
             reign.skipped += passed;
             return Vec::new();

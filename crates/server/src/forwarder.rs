@@ -21,7 +21,7 @@
 //! `first` + 1, …; the first `sent` of them went out on the present route. Sans-IO: time comes in, commands go out.
 
 use bytes::Bytes;
-use replog::{Epoch, NodeId};
+use replog::{Epoch, NodeId, mutant};
 use std::collections::VecDeque;
 use std::time::Duration;
 
@@ -211,6 +211,9 @@ impl<T, C: Codec> Forwarder<T, C> {
     }
 
     fn send_again(&mut self, now: Millis) {
+        if mutant!(NothingSentAgain) && self.stream.is_some() {
+            return;
+        }
         self.sent = 0;
         self.open_sent = false;
         self.gap = false;

@@ -194,7 +194,7 @@ fn primary_integrity() {
     over_runs(|trace, c| {
         for (epoch, initial) in &trace.initial {
             let earlier = c.ledger().entries().filter(|e| e.id.epoch < *epoch);
-            let last = earlier.map(|e| e.id).last().unwrap_or(LogId::ZERO);
+            let last = earlier.map(|e| e.id).next_back().unwrap_or(LogId::ZERO);
             assert!(*initial >= last, "the primary of {epoch} began at {initial}, {last} was delivered");
         }
     });

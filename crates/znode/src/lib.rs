@@ -17,6 +17,7 @@ mod cow;
 mod digest;
 mod index;
 mod machine;
+pub mod mutant;
 mod ops;
 pub mod outcome;
 pub mod path;

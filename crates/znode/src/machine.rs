@@ -17,6 +17,7 @@
 use crate::acl::{AclRef, Identities};
 use crate::command::{Command, Decision, PASSWORD_BYTES, Request, Settings};
 use crate::digest::mix;
+use crate::mutant::mutant;
 use crate::ops::{self, Caller};
 use crate::outcome::{Applied, Outcome, Reply, Void};
 use crate::session::{Session, Sessions, Stream, Streams};
@@ -101,7 +102,7 @@ impl Machine {
             // 2. L1 is back, L2 dies; L3 prepares from 20, hears of L1's value and must choose it.
             // 3. X would expire by a clock that stopped two reigns ago. Hence: void once a later epoch was passed.
             Ok(Command::Decision { epoch, decision }) => {
-                if self.passed > epoch {
+                if self.passed > epoch && !mutant!(EndedReignDecides) {
                     applied.outcome = Outcome::Voided(Void::EndedReign);
                 } else {
                     self.decision(decision, moment, &mut applied);
@@ -194,6 +195,7 @@ impl Machine {
                 self.sessions.put(session, known);
                 Outcome::Attached { session, timeout_ms: known.timeout_ms, attachment }
             }
+            None if mutant!(SessionRevived) => self.open_session(session, 10_000, password, attachment),
             // A wrong password is answered exactly like an expired session.
             _ => Outcome::Failed(ErrorCode::SessionExpired),
         }
@@ -202,7 +204,9 @@ impl Machine {
     /// Ends a session: its ephemerals go at this entry's zxid, from the tree as it is now.
     fn close(&mut self, session: i64, expired: bool, at: Moment, applied: &mut Applied) -> Outcome {
         self.sessions.remove(session);
-        ops::delete_ephemerals(&mut self.tree, session, at, &mut applied.changes);
+        if !mutant!(EphemeralsKept) {
+            ops::delete_ephemerals(&mut self.tree, session, at, &mut applied.changes);
+        }
         Outcome::SessionClosed { session, expired }
     }
 
@@ -210,7 +214,7 @@ impl Machine {
     fn holder(&self, session: i64, attachment: u64) -> Result<(), ErrorCode> {
         match self.sessions.get(session) {
             None => Err(ErrorCode::SessionExpired),
-            Some(known) if known.attachment == attachment => Ok(()),
+            Some(known) if known.attachment == attachment || mutant!(MovedNotFenced) => Ok(()),
             Some(_) => Err(ErrorCode::SessionMoved),
         }
     }

@@ -14,6 +14,7 @@
 use crate::command::{Origin, PASSWORD_BYTES, ServerId};
 use crate::cow::CowMap;
 use crate::digest::mix;
+use crate::mutant::mutant;
 use crate::outcome::Void;
 use std::collections::BTreeMap;
 
@@ -70,7 +71,12 @@ impl Streams {
         let stream = stream.ok_or(Void::OtherStream)?;
         let expected = stream.last + 1;
         match origin.number.cmp(&expected) {
+            std::cmp::Ordering::Less if mutant!(RepeatExecuted) => Ok(()),
             std::cmp::Ordering::Less => Err(Void::Repeated),
+            std::cmp::Ordering::Greater if mutant!(GapExecuted) => {
+                stream.last = origin.number;
+                Ok(())
+            }
             std::cmp::Ordering::Greater => Err(Void::Gap { expected }),
             std::cmp::Ordering::Equal => {
                 stream.last = expected;

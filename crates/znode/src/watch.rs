@@ -20,6 +20,7 @@
 //! Source: zookeeper-reference 3.
 
 use crate::acl::AclRef;
+use crate::mutant::mutant;
 use crate::outcome::{Change, ChangeKind};
 use crate::path;
 use hashbrown::{HashMap, HashSet};
@@ -183,7 +184,8 @@ impl WatchTables {
                 send(EventType::NodeDeleted, node, &allowed(second, &change.acl));
             }
         }
-        if let Some(parent) = path::parent(node) {
+        let silent = change.kind == ChangeKind::Deleted && mutant!(ChildWatchMissed);
+        if let Some(parent) = path::parent(node).filter(|_| !silent) {
             let third = self.child.trigger(parent);
             send(EventType::NodeChildrenChanged, parent, &allowed(third, &change.parent_acl));
         }
@@ -198,7 +200,7 @@ impl WatchTables {
         stat: impl Fn(&str) -> Option<Stat>,
         mut deliver: impl FnMut(EventType, &str),
     ) {
-        let seen = watches.relative_zxid;
+        let seen = if mutant!(SetWatchesSilent) { i64::MAX } else { watches.relative_zxid };
         for path in &watches.data {
             match stat(path) {
                 None => deliver(EventType::NodeDeleted, path),
@@ -368,7 +370,7 @@ impl Table {
         if let Some(watchers) = self.by_path.get_mut(path) {
             for (connection, modes) in watchers.iter() {
                 told.push(connection);
-                if modes & STANDARD != 0 {
+                if modes & STANDARD != 0 && !mutant!(WatchKept) {
                     spent.push((connection, modes));
                 }
             }

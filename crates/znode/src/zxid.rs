@@ -18,6 +18,8 @@
 //! 3. *Rollover*: (5, max) → (6, 1) while the epoch is 5; then the real epoch 6 comes. "High word = round" again
 //!    repeats (6, 1). Hence the `max(high + 1, …)`.
 
+use crate::mutant::mutant;
+
 /// The reign in which an entry was first proposed: ordered by round, then proposer (0 but in Multi-Paxos).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Epoch {
@@ -78,7 +80,7 @@ impl ZxidFold {
 
     fn begin(&mut self, at_least: u32) {
         assert!(self.high < HIGH_MAX, "the high word of the zxid is used up");
-        self.high = at_least.max(self.high + 1);
+        self.high = if mutant!(ZxidByRound) { at_least } else { at_least.max(self.high + 1) };
         self.counter = 1;
     }
 }

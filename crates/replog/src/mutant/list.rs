@@ -117,4 +117,17 @@ mutants! {
         WalStagedBelieved: "a received snapshot counts once its purge is durable", "schedule 3";
         WalSyncErrorIgnored: "a failed sync ends the process", "bug museum (fsync, ATC'20)";
     }
+    "server" ANY: {
+        StalledLeaderExpires: "a leader that hears no quorum, or was stopped, expires nobody", "trap 4.2 (etcd #15247)";
+        ClocksGoOn: "a new leader starts all session clocks at their full timeout", "trap 4.2";
+        TouchesUnreported: "followers tell the leader which clients they hear", "trap 4.3";
+        LaterZxidAccepted: "a client that has seen a later zxid is refused", "trap 4.4, requirement S4";
+        EventAfterReply: "an event stands before the reply that reveals its change", "trap 4.7";
+        ReadOvertakesWrite: "a read waits for the earlier writes of its session", "trap 4.8";
+        WriteOvertakesSync: "a write behind a sync does not overtake it", "trap 4.8";
+        SyncForgetsItsIndex: "a sync is answered once its barrier is applied", "trap 1.22, C5";
+        InstallKeepsConnections: "an installed snapshot ends all connections", "schedule 7 (c)";
+        CutOffKeepsConnections: "a server without a leader lets its clients go", "schedule 7 (a, b)";
+        NothingSentAgain: "a server sends again from its first unapplied request", "schedule 6";
+    }
 }

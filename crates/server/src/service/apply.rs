@@ -13,7 +13,7 @@ use super::connection::{Connection, State, Waiting, WaitingKind};
 use super::{Service, Taker};
 use jute::ErrorCode;
 use parking_lot::RwLockWriteGuard;
-use replog::{Body, Entry};
+use replog::{Body, Entry, mutant};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Instant;
@@ -86,10 +86,8 @@ impl Service {
         dirty: &mut Dirty,
         now: Instant,
     ) {
-        if !applied.changes.is_empty() && !watches.is_empty() {
-            for change in &applied.changes {
-                self.fire(machine, watches, change, applied.zxid, dirty);
-            }
+        if !mutant!(EventAfterReply) {
+            self.fire_all(machine, watches, &applied, dirty);
         }
         match applied.outcome {
             Outcome::SessionOpened { session, timeout_ms, .. } => {
@@ -124,8 +122,19 @@ impl Service {
                 }
             }
         }
+        if mutant!(EventAfterReply) {
+            self.fire_all(machine, watches, &applied, dirty);
+        }
         if let Outcome::SessionClosed { session, .. } = applied.outcome {
             self.close_session_connection(session);
+        }
+    }
+
+    fn fire_all(&self, machine: &Machine, watches: &mut WatchTables, applied: &Applied, dirty: &mut Dirty) {
+        if !applied.changes.is_empty() && !watches.is_empty() {
+            for change in &applied.changes {
+                self.fire(machine, watches, change, applied.zxid, dirty);
+            }
         }
     }
 

@@ -8,7 +8,7 @@ use super::connection::Connection;
 use super::peer_message::PeerMessage;
 use bytes::Bytes;
 use node::{Application, Barrier, FrozenState, NodeHandle, View};
-use replog::{Body, Entry, Epoch, LogId, NodeId, Phase, Refusal, Role};
+use replog::{Body, Entry, Epoch, LogId, NodeId, Phase, Refusal, Role, mutant};
 use std::io;
 use std::sync::Arc;
 use znode::{Command, Machine, Request};
@@ -56,10 +56,12 @@ impl Application for Service {
         for taker in abandoned {
             taker.connection().close();
         }
-        for connection in self.registry.read().iter() {
-            connection.close();
+        if !mutant!(InstallKeepsConnections) {
+            for connection in self.registry.read().iter() {
+                connection.close();
+            }
+            self.watches.lock().clear();
         }
-        self.watches.lock().clear();
         drop(state);
         Ok(())
     }
@@ -127,7 +129,8 @@ impl Application for Service {
             }
         };
         let (Some(connection), Ok(barrier)) = (connection, outcome) else { return };
-        connection.lock().barrier_passed(token, barrier.at.0);
+        let at = if mutant!(SyncForgetsItsIndex) { 0 } else { barrier.at.0 };
+        connection.lock().barrier_passed(token, at);
         // The task looks at the state: this thread must not wait for the apply thread.
         connection.wake.notify_one();
     }

@@ -17,6 +17,7 @@ use super::connection::{Connection, State, Waiting, WaitingKind, Write};
 use super::{Service, Taker, reads};
 use bytes::{Bytes, BytesMut};
 use jute::{AuthPacket, ErrorCode, Frames, Jute as _, OpCode, Request, RequestError, RequestHeader};
+use replog::mutant;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Instant;
@@ -211,6 +212,11 @@ fn refuse(state: &mut State, xid: i32, last_zxid: i64, error: RequestError) {
     }
 }
 
+/// Whether nothing of this connection waits for an answer.
+fn is_first(state: &State) -> bool {
+    state.queue().is_empty() || mutant!(ReadOvertakesWrite)
+}
+
 /// What the requests of one batch share.
 struct Batch<'a> {
     service: &'a Service,
@@ -249,14 +255,14 @@ impl Batch<'_> {
                 let opcode = request.opcode();
                 let (identities, attachment) = (state.identities.clone(), state.attachment);
                 let write = Write { opcode, body, identities, attachment };
-                if state.holds_writes() {
+                if state.holds_writes() && !mutant!(WriteOvertakesSync) {
                     self.wait(state, xid, WaitingKind::Held(write));
                 } else {
                     self.wait(state, xid, WaitingKind::Write(opcode));
                     self.writes.push(write);
                 }
             }
-            request => match machine.filter(|_| state.queue().is_empty() && state.has_room()) {
+            request => match machine.filter(|_| is_first(state) && state.has_room()) {
                 Some(machine) => {
                     reads::run(machine, watches, self.connection, state, xid, &request);
                     self.answered += 1;

@@ -17,6 +17,7 @@ use super::connection::Connection;
 use super::{Service, Taker};
 use jute::{ConnectRequest, ConnectResponse, Jute as _, PASSWORD_BYTES};
 use node::View;
+use replog::mutant;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering::Relaxed};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -69,7 +70,7 @@ impl Service {
         {
             // requirement: S4. A server that is behind what the client has seen would take it back in time.
             let machine = self.state.read();
-            if request.last_zxid_seen > machine.last_zxid() {
+            if request.last_zxid_seen > machine.last_zxid() && !mutant!(LaterZxidAccepted) {
                 tracing::info!(
                     peer = %connection.peer,
                     seen = format_args!("{:#x}", request.last_zxid_seen),

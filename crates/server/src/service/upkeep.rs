@@ -2,6 +2,7 @@
 
 use super::{Service, peer_message};
 use node::View;
+use replog::mutant;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
@@ -65,7 +66,9 @@ impl Service {
         if view.is_leading() {
             let mut expiry = self.expiry.lock();
             touched.into_iter().for_each(|session| expiry.touch(now, session));
-        } else if let (Some((_, leader)), Some(handle)) = (route, self.handle.get()) {
+        } else if let (Some((_, leader)), Some(handle), false) =
+            (route, self.handle.get(), mutant!(TouchesUnreported))
+        {
             handle.send(leader, peer_message::touches(&touched));
         }
     }
@@ -101,7 +104,7 @@ impl Service {
     /// Closes connections whose clients are better off with another server.
     fn close_cut_off(&self, view: &View) {
         let silence = self.silence(view);
-        if !self.is_lost(silence, self.config.min_session_ms) {
+        if !self.is_lost(silence, self.config.min_session_ms) || mutant!(CutOffKeepsConnections) {
             return;
         }
         for connection in self.registry.read().iter() {

@@ -7,6 +7,7 @@
 
 use super::Work;
 use crate::acl;
+use crate::mutant::mutant;
 use crate::outcome::ChangeKind;
 use crate::path;
 use crate::slab::NodeId;
@@ -58,7 +59,10 @@ impl Work<'_> {
         let parent = self.existing(parent)?;
         self.permit(parent, Perms::CREATE)?;
         let path: Arc<str> = if wanted.mode.is_sequential() {
-            format!("{}{:010}", wanted.path, self.tree.node(parent).cversion).into()
+            let node = self.tree.node(parent);
+            let number =
+                if mutant!(SequenceByCount) { i64::from(node.children) } else { i64::from(node.cversion) };
+            format!("{}{number:010}", wanted.path).into()
         } else {
             wanted.path.into()
         };

@@ -5,6 +5,7 @@
 //! the changes so far are forgotten; nobody has seen them, since `apply` is one step for readers.
 
 use super::Work;
+use crate::mutant::mutant;
 use crate::outcome::{OpReply, Reply};
 use bytes::Bytes;
 use jute::{ErrorCode, MultiOp, Reader, decode_multi};
@@ -17,8 +18,10 @@ impl Work<'_> {
             match self.op(op) {
                 Ok(result) => results.push(result),
                 Err(code) => {
-                    self.changes.clear();
-                    self.tree.undo(std::mem::take(&mut self.undo));
+                    if !mutant!(MultiNotAtomic) {
+                        self.changes.clear();
+                        self.tree.undo(std::mem::take(&mut self.undo));
+                    }
                     return Ok(Reply::MultiFailed { count: ops.len() as u32, failed: at as u32, code });
                 }
             }
