@@ -9,6 +9,11 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use tokio::signal::unix::{SignalKind, signal};
 
+const _: () = assert!(
+    !replog::mutant::ENABLED && !znode::mutant::ENABLED,
+    "the feature `mutants` is for tests: rules that can be switched off have no place in a server"
+);
+
 /// A panic is a broken invariant: the process ends, whichever thread or task fell. Release builds unwind for the
 /// simulator's sake, and a runtime would swallow the panic of a task.
 fn abort_on_panic() {

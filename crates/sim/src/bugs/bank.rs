@@ -65,7 +65,7 @@ impl Bank {
     /// # Errors
     /// The file cannot be written.
     pub fn save(&mut self) -> Result<(), String> {
-        let place = |e: &Entry| Bug::all().position(|b| b.0.name == e.mutant).unwrap_or(usize::MAX);
+        let place = |e: &Entry| Bug::all().position(|b| b.name == e.mutant).unwrap_or(usize::MAX);
         self.bugs.sort_by_key(place);
         let text = toml::to_string(self).map_err(|e| e.to_string())?;
         let head = "# A run that finds each mutant; written by `sim bugs --fresh --save`, run again by `sim bugs`.\n\n";

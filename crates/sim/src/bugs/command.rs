@@ -62,8 +62,8 @@ impl Command {
             Bug::named(name).ok_or_else(|| format!("no mutant named {name}"))?;
         }
         let chosen: Vec<Bug> = Bug::all()
-            .filter(|b| self.mutant.is_empty() || self.mutant.iter().any(|m| m == b.0.name))
-            .filter(|b| self.krate.is_empty() || self.krate.iter().any(|k| k == b.0.krate))
+            .filter(|b| self.mutant.is_empty() || self.mutant.iter().any(|m| m == b.name))
+            .filter(|b| self.krate.is_empty() || self.krate.iter().any(|k| k == b.krate))
             .collect();
         if let (Some(on), Some(seed)) = (&self.on, self.seed) {
             return self.show(&chosen, &Ground::named(on), seed);
@@ -85,7 +85,7 @@ impl Command {
         );
         for bug in &chosen {
             let outcome = self.outcome(*bug, &bank, &how);
-            print_line(*bug, &outcome, bank.entry(bug.0.name));
+            print_line(*bug, &outcome, bank.entry(bug.name));
             match outcome {
                 Outcome::Found(found) if self.save => bank.put(stored(*bug, found)),
                 Outcome::Found(_) => {}
@@ -98,7 +98,7 @@ impl Command {
         let found = chosen.len() - missed.len();
         println!("\n{found} of {} mutants found in {:.0} s", chosen.len(), start.elapsed().as_secs_f64());
         for bug in &missed {
-            println!("  missed: {} ({}; {})", bug.0.name, bug.0.rule, bug.0.source);
+            println!("  missed: {} ({}; {})", bug.name, bug.rule, bug.source);
         }
         let enough = found * 100 >= chosen.len() * REQUIRED;
         Ok(if enough { ExitCode::SUCCESS } else { ExitCode::FAILURE })
@@ -130,7 +130,7 @@ impl Command {
     }
 
     fn outcome(&self, bug: Bug, bank: &Bank, how: &Hunt) -> Outcome {
-        match bank.entry(bug.0.name) {
+        match bank.entry(bug.name) {
             Some(entry) if !self.fresh => verify(bug, &entry.trial()),
             _ => hunt(bug, &bug.grounds(), how),
         }
@@ -153,7 +153,7 @@ impl Command {
 fn stored(bug: Bug, found: Found) -> Entry {
     let Found { trial, violation, runs } = found;
     Entry {
-        mutant: bug.0.name.to_owned(),
+        mutant: bug.name.to_owned(),
         ground: trial.ground,
         backend: trial.backend,
         seed: trial.seed,
@@ -163,7 +163,7 @@ fn stored(bug: Bug, found: Found) -> Entry {
 }
 
 fn print_line(bug: Bug, outcome: &Outcome, entry: Option<&Entry>) {
-    let (name, krate) = (bug.0.name, bug.0.krate);
+    let (name, krate) = (bug.name, bug.krate);
     match outcome {
         Outcome::Found(Found { trial, violation, runs }) => {
             let checker: String = violation.checker.chars().take(28).collect();

@@ -1,7 +1,7 @@
 //! The bug bank: rules of the protocols, switched off one at a time, that the simulator must find.
 //!
 //! A checker that never fails proves nothing, and a fault that is never drawn tests nothing. So each rule of
-//! [`replog::mutant::ALL`] is broken on purpose, and the same runs that are clean without it must show it:
+//! [`replog::mutant::ALL`] and [`znode::mutant::ALL`] is broken on purpose, and the same runs that are clean without it must show it:
 //!
 //! ```text
 //!   mutant ─► hunt: seeds on its grounds, in order, until a run fails ─► the same run, mutant off, must pass
@@ -23,38 +23,85 @@ pub use ground::{Ground, Trial};
 pub use hunt::{Found, Hunt, Outcome, clean, hunt, verify};
 
 use crate::Backend;
-use replog::mutant::{ALL, Description};
+use replog::mutant as rules;
+use znode::mutant as state_rules;
 
 /// A mutant as the bank sees it.
-#[derive(Clone, Copy, Debug)]
-pub struct Bug(pub &'static Description);
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Bug {
+    /// Its name, as in the code.
+    pub name: &'static str,
+    /// The crate that holds the guard.
+    pub krate: &'static str,
+    /// The rule that it breaks.
+    pub rule: &'static str,
+    /// Where the rule is from.
+    pub source: &'static str,
+    switch: Switch,
+}
+
+/// How it is switched on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Switch {
+    Rule(rules::Mutant, &'static [&'static str]),
+    StateRule(state_rules::Mutant),
+}
 
 impl Bug {
     /// All of them.
     pub fn all() -> impl Iterator<Item = Self> {
-        ALL.iter().map(Self)
+        let known = rules::ALL.iter().map(|d| Self {
+            name: d.name,
+            krate: d.krate,
+            rule: d.rule,
+            source: d.source,
+            switch: Switch::Rule(d.mutant, d.backends),
+        });
+        known.chain(state_rules::ALL.iter().map(|&(mutant, name, rule, source)| Self {
+            name,
+            krate: "znode",
+            rule,
+            source,
+            switch: Switch::StateRule(mutant),
+        }))
     }
 
     /// The one of this name.
     #[must_use]
     pub fn named(name: &str) -> Option<Self> {
-        Self::all().find(|b| b.0.name == name)
+        Self::all().find(|b| b.name == name)
     }
 
     /// The backends on which it can show.
     #[must_use]
     pub fn backends(self) -> Vec<Backend> {
-        Backend::ALL.into_iter().filter(|b| self.0.backends.contains(&b.name())).collect()
+        Backend::ALL
+            .into_iter()
+            .filter(|b| match self.switch {
+                Switch::Rule(_, backends) => backends.contains(&b.name()),
+                Switch::StateRule(state_rules::Mutant::ZxidByRound) => *b == Backend::Paxos,
+                Switch::StateRule(_) => true,
+            })
+            .collect()
     }
 
     /// Where it is hunted.
     #[must_use]
     pub fn grounds(self) -> Vec<Ground> {
-        vec![Ground::Suite, Ground::Storm, Ground::Cores]
+        match self.krate {
+            "wal" | "server" | "znode" => Vec::new(),
+            _ => vec![Ground::Suite, Ground::Storm, Ground::Cores],
+        }
     }
 }
 
 /// Switches one mutant on, or all off.
 pub(crate) fn select(bug: Option<Bug>) {
-    replog::mutant::select(bug.map(|b| b.0.mutant));
+    let (rule, state_rule) = match bug.map(|b| b.switch) {
+        Some(Switch::Rule(mutant, _)) => (Some(mutant), None),
+        Some(Switch::StateRule(mutant)) => (None, Some(mutant)),
+        None => (None, None),
+    };
+    rules::select(rule);
+    state_rules::select(state_rule);
 }
