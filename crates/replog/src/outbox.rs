@@ -13,9 +13,10 @@
 use crate::{Entry, NodeId, Ticket, mutant};
 use alloc::collections::{BTreeMap, VecDeque};
 use alloc::vec::Vec;
+use core::hash::{Hash, Hasher};
 
 /// One message on its way, with the entries that ride along.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Frame<M> {
     /// The message.
     pub message: M,
@@ -24,7 +25,7 @@ pub struct Frame<M> {
 }
 
 /// Whether a link is usable.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum LinkState {
     /// Messages are queued and drained.
     Up,
@@ -60,6 +61,20 @@ struct Lanes<M> {
     bytes: u64,
 }
 
+/// What decides the future; the name of a place matters only while its entries are being read.
+impl<M: Hash> Hash for Slot<M> {
+    fn hash<H: Hasher>(&self, to: &mut H) {
+        let place = self.frame.is_none().then_some(self.key);
+        (self.after, &self.frame, place).hash(to);
+    }
+}
+
+impl<M: Hash> Hash for Lanes<M> {
+    fn hash<H: Hasher>(&self, to: &mut H) {
+        (self.state, &self.gated, &self.ungated).hash(to);
+    }
+}
+
 /// All peers' lanes.
 #[derive(Clone, Debug)]
 pub struct Outbox<M> {
@@ -68,6 +83,13 @@ pub struct Outbox<M> {
     limit_bytes: u64,
     next_key: u64,
     stats: OutboxStats,
+}
+
+/// Counters are left out: two outboxes that hold the same go on alike.
+impl<M: Hash> Hash for Outbox<M> {
+    fn hash<H: Hasher>(&self, to: &mut H) {
+        (&self.peers, self.durable).hash(to);
+    }
 }
 
 impl<M> Outbox<M> {

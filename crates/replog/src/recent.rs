@@ -6,7 +6,7 @@ use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 
 /// Entries by index; may have holes (Paxos accepts out of order).
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Recent {
     /// Index of `slots[0]`.
     first: Index,

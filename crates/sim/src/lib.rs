@@ -10,6 +10,7 @@ pub mod case;
 pub mod check;
 pub mod pool;
 mod report;
+pub mod model;
 pub mod rows;
 pub mod schedule;
 pub mod shrink;

@@ -29,6 +29,8 @@ enum Words {
         #[arg(long, value_enum)]
         backend: Vec<Name>,
     },
+    /// Checks the cores exhaustively on a small scope.
+    Model(sim::model::ModelArguments),
     /// Runs one seed again and prints its story if it fails.
     Replay {
         /// The seed.
@@ -86,6 +88,14 @@ fn main() -> ExitCode {
                 return ExitCode::FAILURE;
             }
         }
+        Words::Model(arguments) => match sim::model::run(&arguments) {
+            Ok(true) => {}
+            Ok(false) => return ExitCode::FAILURE,
+            Err(why) => {
+                eprintln!("{why}");
+                return ExitCode::FAILURE;
+            }
+        },
         Words::Replay { seed, backend, rounds } => {
             let report = Backend::from(backend).run(seed, rounds);
             println!("{report:#?}");

@@ -19,7 +19,7 @@ pub enum Crash {
 }
 
 /// What the log holds after a prefix of the write stream.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct DiskImage {
     /// Last hard state.
     pub hard_state: HardState,

@@ -1,0 +1,154 @@
+//! How far the checker goes: the bounds, and the options under which the cores are checked.
+//!
+//! Randomness is off (every spread is zero) and timers fire when the checker says so. What remains is the protocol
+//! with its hardening (pre-vote, quorum checks, stickiness), or its textbook form.
+
+use super::node::Lie;
+use replog::{ReplicatedLog, Timing};
+use std::time::Duration;
+
+/// Bounds on what may happen after the start.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Scope {
+    /// Name, for reports.
+    pub name: &'static str,
+    /// Whether it begins when a first leader serves, instead of with empty disks and nobody elected.
+    pub is_led: bool,
+    /// The textbook protocol instead of the hardened one: without pre-vote and the like, one timeout is an election.
+    pub is_textbook: bool,
+    /// Whoever learns that its leader's link is dead elects at once; else timers alone begin elections.
+    pub is_hasty: bool,
+    /// A crashed node is back, and linked, at once; else notices, restart and links come in any order.
+    pub is_brief: bool,
+    /// Epochs (terms, rounds of ballots) after the start's that may be entered.
+    pub epochs: u32,
+    /// Commands proposed.
+    pub commands: u8,
+    /// Power cuts.
+    pub crashes: u8,
+    /// Lost messages; on FIFO links broken links.
+    pub losses: u8,
+    /// Messages delivered twice.
+    pub duplicates: u8,
+    /// Messages that overtake others of their link; [`Scope::UNLIMITED`] makes a wire a bag. FIFO links: none.
+    pub overtakes: u8,
+    /// Timers that fire on nodes that do not lead.
+    pub timeouts: u8,
+    /// Timers that fire on leaders.
+    pub heartbeats: u8,
+    /// Leaves out interleavings that cannot matter, see `World::actions`. Off: to compare.
+    pub is_reduced: bool,
+    /// A driver that lies, to see that it is noticed.
+    pub lie: Lie,
+}
+
+impl Scope {
+    /// For [`Self::overtakes`]: any order.
+    pub const UNLIMITED: u8 = u8::MAX;
+
+    /// Seconds per backend.
+    #[must_use]
+    pub const fn small() -> Self {
+        Self {
+            name: "small",
+            is_led: true,
+            is_textbook: false,
+            is_hasty: false,
+            is_brief: false,
+            epochs: 1,
+            commands: 1,
+            crashes: 1,
+            losses: 0,
+            duplicates: 0,
+            overtakes: 0,
+            timeouts: 2,
+            heartbeats: 0,
+            is_reduced: true,
+            lie: Lie::None,
+        }
+    }
+
+    /// As large as finishes in minutes.
+    #[must_use]
+    pub const fn full() -> Self {
+        Self {
+            name: "full",
+            is_led: true,
+            is_textbook: false,
+            is_hasty: false,
+            is_brief: false,
+            epochs: 1,
+            commands: 2,
+            crashes: 1,
+            losses: 1,
+            duplicates: 0,
+            overtakes: 1,
+            timeouts: 3,
+            heartbeats: 1,
+            is_reduced: true,
+            lie: Lie::None,
+        }
+    }
+
+    /// The bounds in one line.
+    #[must_use]
+    pub fn text(&self) -> String {
+        let overtakes =
+            if self.overtakes == Self::UNLIMITED { "any".to_owned() } else { self.overtakes.to_string() };
+        format!(
+            "3 nodes, from {}, {} further epoch(s), {} command(s), {} crash(es), {} loss(es), {} duplicate(s), \
+             {overtakes} overtaking(s) where links are not FIFO, {} timeout(s), {} heartbeat(s)",
+            if self.is_led { "a serving leader" } else { "empty disks" },
+            self.epochs,
+            self.commands,
+            self.crashes,
+            self.losses,
+            self.duplicates,
+            self.timeouts,
+            self.heartbeats
+        )
+    }
+}
+
+/// A core that can be checked.
+pub trait Modelled: ReplicatedLog<Message: Sync> + Send + Sync + 'static {
+    /// Its options: hardened, without randomness.
+    fn options(scope: &Scope) -> Self::Options;
+}
+
+/// Timing without randomness.
+fn timing(scope: &Scope) -> Timing {
+    Timing {
+        heartbeat: Duration::from_millis(500),
+        election_timeout: Duration::from_millis(1000),
+        election_spread: Duration::ZERO,
+        link_loss_spread: if scope.is_hasty { Duration::ZERO } else { Duration::MAX },
+        disk_stall: Duration::from_millis(10_000),
+    }
+}
+
+impl Modelled for zab::Zab {
+    fn options(scope: &Scope) -> zab::Options {
+        let base = if scope.is_textbook { zab::Options::textbook() } else { zab::Options::default() };
+        // Elects as soon as a quorum agrees: an election only guesses, so guessing early must be safe too.
+        zab::Options {
+            timing: timing(scope),
+            finalize_wait: zab::FinalizeWait::Fixed(Duration::ZERO),
+            ..base
+        }
+    }
+}
+
+impl Modelled for raft::Raft {
+    fn options(scope: &Scope) -> raft::Options {
+        let base = if scope.is_textbook { raft::Options::textbook() } else { raft::Options::default() };
+        raft::Options { timing: timing(scope), ..base }
+    }
+}
+
+impl Modelled for paxos::Paxos {
+    fn options(scope: &Scope) -> paxos::Options {
+        let base = if scope.is_textbook { paxos::Options::textbook() } else { paxos::Options::default() };
+        paxos::Options { timing: timing(scope), ..base }
+    }
+}
