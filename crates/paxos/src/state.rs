@@ -207,7 +207,7 @@ impl Paxos {
 
     /// A wait of at least `least`, drawn anew.
     pub(crate) fn later(&mut self, least: Duration, spread: Duration) -> Time {
-        self.now + self.rng.duration(least, spread)
+        self.now + self.rng.wait(least, spread)
     }
 
     /// Age of the oldest write that is not durable yet.

@@ -49,7 +49,7 @@ impl Raft {
     pub(crate) fn reset_election_timer(&mut self) {
         let timing = &self.options.timing;
         let spread = if mutant!(TimeoutsAlike) { Duration::ZERO } else { timing.election_spread };
-        self.election_at = self.now + self.rng.duration(timing.election_timeout, spread);
+        self.election_at = self.now + self.rng.wait(timing.election_timeout, spread);
         self.overslept = false;
     }
 
@@ -177,7 +177,7 @@ impl Raft {
         }
         self.contact = None;
         self.campaign.cause = Cause::LinkLoss;
-        let wait = self.rng.duration(Duration::ZERO, spread);
+        let wait = self.rng.wait(Duration::ZERO, spread);
         self.election_at = self.election_at.min(self.now + wait);
     }
 
@@ -240,7 +240,7 @@ impl Raft {
         self.campaign.settled = true;
         let spread = spread.saturating_mul(1 << self.campaign.lost.min(10));
         if spread < self.options.timing.election_timeout {
-            let wait = self.rng.duration(spread / 8, spread);
+            let wait = self.rng.wait(spread / 8, spread);
             self.election_at = self.election_at.min(self.now + wait);
         }
     }

@@ -123,7 +123,7 @@ impl Raft {
             // Nobody was ever heard: a whole cluster that starts need not wait for the full timeout. If there is a
             // leader, pre-votes are refused and nothing has happened.
             let timing = &self.options.timing;
-            let first = self.now + self.rng.duration(timing.heartbeat * 2, timing.election_spread);
+            let first = self.now + self.rng.wait(timing.heartbeat * 2, timing.election_spread);
             self.election_at = self.election_at.min(first);
         }
     }

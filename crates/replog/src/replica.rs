@@ -142,7 +142,8 @@ pub struct Replica<P: ReplicatedLog> {
 impl<P: ReplicatedLog> Hash for Replica<P> {
     fn hash<H: Hasher>(&self, to: &mut H) {
         (self.id, &self.core, &self.outbox, &self.recent, &self.inputs, &self.writes, &self.reads).hash(to);
-        (self.committed, self.taken, self.install, self.durable, &self.undurable, self.durable_index).hash(to);
+        (self.committed, self.taken, self.install, self.durable, &self.undurable, self.durable_index)
+            .hash(to);
     }
 }
 

@@ -39,4 +39,10 @@ impl Rng {
         let nanos = u64::try_from(spread.as_nanos()).unwrap_or(u64::MAX);
         least + Duration::from_nanos(self.below(nanos))
     }
+
+    /// As [`Self::duration`], but draws nothing when there is nothing to choose: a core whose spreads are zero never
+    /// changes its generator, so a model checker need not tell apart how often it was asked.
+    pub fn wait(&mut self, least: Duration, spread: Duration) -> Duration {
+        if spread.is_zero() { least } else { self.duration(least, spread) }
+    }
 }

@@ -8,9 +8,9 @@
 pub mod bugs;
 pub mod case;
 pub mod check;
+pub mod model;
 pub mod pool;
 mod report;
-pub mod model;
 pub mod rows;
 pub mod schedule;
 pub mod shrink;

@@ -66,7 +66,7 @@ impl Zab {
         };
         self.leave_role(out);
         let timing = &self.options.timing;
-        let timeout = self.rng.duration(timing.election_timeout, timing.election_spread);
+        let timeout = self.rng.wait(timing.election_timeout, timing.election_spread);
         let timeout = if mutant!(FollowerNeverGivesUp) { timeout * 1_000_000 } else { timeout };
         self.state = State::Following(Following {
             leader,
@@ -131,7 +131,7 @@ impl Zab {
         f.epoch = Epoch::ZERO;
         let spread = self.options.timing.link_loss_spread;
         if spread != core::time::Duration::MAX {
-            let wait = self.rng.duration(core::time::Duration::ZERO, spread);
+            let wait = self.rng.wait(core::time::Duration::ZERO, spread);
             f.lost = Some((self.now + wait).min(f.heard + f.timeout));
         }
     }

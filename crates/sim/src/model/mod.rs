@@ -19,7 +19,7 @@
 //! crash that came after a commit, all commands chosen.
 //!
 //! What a scope leaves out: snapshots, reads, reconfiguration and transfers (the simulator has them), batches of more
-//! than one input, timers that draw at random (a timer may fire at any moment instead), more than three nodes.
+//! than one input, random spreads of timers (a timer may fire at any moment instead), more than three nodes.
 
 #![allow(clippy::indexing_slicing, clippy::panic)] // a checker: positions are its own, a panic is a verdict
 
@@ -28,9 +28,11 @@ mod node;
 mod print;
 mod report;
 mod scope;
+#[cfg(test)]
+mod tests;
 mod world;
 
 pub use explore::{Cut, Limits, Outcome, check};
 pub use node::Lie;
-pub use report::{ModelArguments, Size, check_backend, run};
+pub use report::{ModelArguments, Size, check_backend, run, switch_off};
 pub use scope::{Modelled, Scope};

@@ -10,8 +10,8 @@
 //! Nothing here takes time. A clock stands still until its node's timer fires, which moves it to that deadline: so a
 //! timer may fire at any moment, and what a core measures by its clock is what its own timers have let pass.
 
-use super::{Modelled, Scope};
 use super::print::{Print, START, generators};
+use super::{Modelled, Scope};
 use replog::conformance::DiskImage;
 use replog::{
     Committed, Configuration, ConfigurationAt, Entry, Frame, Index, Input, LogId, Missing, NodeId, Replica,
@@ -19,6 +19,7 @@ use replog::{
 };
 use std::hash::{Hash, Hasher};
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::Duration;
 
 /// A frame's budget; entries of the model are tiny, so attachments are never cut.
 const FRAME_BYTES: u64 = 1 << 20;
@@ -113,7 +114,7 @@ impl<P: Modelled> Node<P> {
             recovered.hard_state.promised = last.max(recovered.hard_state.established);
             recovered.hard_state.voted_for = None;
         }
-        self.now = START;
+        self.now = START + Duration::from_nanos(scope.disguise);
         let setup = Setup {
             id: self.id,
             seed: 0xC0DE_0000 + u64::from(self.id.0),
@@ -239,4 +240,3 @@ fn read(durable: &DiskImage, unsynced: &[Write], span: Span) -> Result<Vec<Entry
     let found: Vec<Entry> = run.take_while(|((i, _), n)| i.0 == *n).map(|((_, e), _)| e.clone()).collect();
     if found.is_empty() { Err(Missing) } else { Ok(found) }
 }
-

@@ -5,18 +5,19 @@
 //! * **Times.** A core uses its clock by differences only, so a state of which every moment is shifted by the same
 //!   amount goes on alike. The model's clocks start at [`START`], far above every index, ticket or counter; a word
 //!   near it is a moment and goes into the print as its distance from the node's present.
-//! * **Randomness.** The model sets every random spread to zero, so whatever a generator draws becomes the same
-//!   duration. SplitMix64's state is its first state plus a multiple of a constant; a word of that form is the
-//!   generator, and how often it was asked is left out. [`generators`] finds the first states by opening a core
-//!   twice, with two seeds.
+//! * **Where a generator started.** SplitMix64's state is its first state plus a multiple of a constant. A word of that
+//!   form goes into the print as that multiple: how often the generator was asked. The model sets every spread of
+//!   [`replog::Timing`] to zero and the cores ask for nothing then, so in Zab and Raft that is never. Paxos draws its
+//!   retry waits all the same; its generators start alike in every life. [`generators`] finds the first states by
+//!   opening a core twice, with two seeds.
 //!
 //! ```text
 //!   derived Hash ─► Print(now, generators) ─► word near START?  ─► word − now
-//!                                          ─► word of a generator? ─► a constant
+//!                                          ─► word of a generator? ─► times it was asked
 //!                                          ─► else the word ─► mixed into 64 bits
 //! ```
 //!
-//! `tests::prints_leave_out_what_has_no_future` runs clusters that differ only in these two and compares.
+//! `tests::prints_leave_out_what_has_no_future` walks two worlds that differ only in these and compares.
 
 use replog::{Effects, ReplicatedLog, Setup, Time};
 use std::hash::{Hash, Hasher};
@@ -93,10 +94,15 @@ impl Hasher for Print<'_> {
         if word.abs_diff(START.0) < REACH {
             self.mix(0x7133);
             self.mix(word.wrapping_sub(self.now));
-        } else if self.generators.iter().any(|g| word.wrapping_sub(*g).wrapping_mul(STEP_INVERSE) < DRAWS) {
-            self.mix(0x9A4D);
-        } else {
-            self.mix(word);
+            return;
+        }
+        let asked = self.generators.iter().map(|g| word.wrapping_sub(*g).wrapping_mul(STEP_INVERSE));
+        match asked.min().filter(|asked| *asked < DRAWS) {
+            Some(asked) => {
+                self.mix(0x9A4D);
+                self.mix(asked);
+            }
+            None => self.mix(word),
         }
     }
 }

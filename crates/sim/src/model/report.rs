@@ -17,15 +17,21 @@ pub struct ModelArguments {
     /// How far to go.
     #[arg(long, value_enum, default_value_t = Size::Small)]
     scope: Size,
-    /// Minutes per backend; then the search is cut and says so.
+    /// Minutes per backend and scope; then the search is cut and says so.
     #[arg(long, default_value_t = 10.0)]
     minutes: f64,
     /// Threads.
     #[arg(long, default_value_t = 1)]
     threads: usize,
-    /// Transitions in millions per backend; a bound on memory (about 20 bytes each).
+    /// Transitions in millions per backend and scope; a bound on memory (about 20 bytes each).
     #[arg(long, default_value_t = 400)]
     millions: u64,
+    /// A rule to switch off, by its name in the bug bank; needs a build with the feature `mutants`.
+    #[arg(long)]
+    mutant: Option<String>,
+    /// Epochs after the first, instead of the scope's.
+    #[arg(long)]
+    epochs: Option<u32>,
     /// Commands proposed, instead of the scope's.
     #[arg(long)]
     commands: Option<u8>,
@@ -74,16 +80,24 @@ pub enum Size {
     Small,
     /// Minutes.
     Full,
+    /// Nothing goes wrong but what the other options name.
+    Calm,
 }
 
 impl ModelArguments {
-    fn scope(&self) -> Scope {
-        let base = match self.scope {
-            Size::Small => Scope::small(),
-            Size::Full => Scope::full(),
+    fn scopes(&self, backend: Backend) -> Vec<Scope> {
+        let bases = match self.scope {
+            Size::Small => Scope::small(backend),
+            Size::Full => Scope::full(backend),
+            Size::Calm => vec![Scope::calm("given")],
         };
+        bases.into_iter().map(|base| self.changed(base)).collect()
+    }
+
+    fn changed(&self, base: Scope) -> Scope {
         Scope {
             commands: self.commands.unwrap_or(base.commands),
+            epochs: self.epochs.unwrap_or(base.epochs),
             crashes: self.crashes.unwrap_or(base.crashes),
             losses: self.losses.unwrap_or(base.losses),
             duplicates: self.duplicates.unwrap_or(base.duplicates),
@@ -126,37 +140,53 @@ pub fn check_backend(backend: Backend, scope: &Scope, limits: Limits) -> Outcome
     }
 }
 
+/// Switches a rule off for this process.
+///
+/// # Errors
+/// A name that is not in the bug bank, or a build without it.
+pub fn switch_off(name: &str) -> Result<(), String> {
+    let found = replog::mutant::ALL.iter().find(|d| d.name == name);
+    let mutant = found.ok_or_else(|| format!("no mutant named {name}"))?.mutant;
+    #[cfg(feature = "mutants")]
+    replog::mutant::select(Some(mutant));
+    #[cfg(not(feature = "mutants"))]
+    let _ = mutant;
+    if replog::mutant::ENABLED { Ok(()) } else { Err("build with --features mutants".to_owned()) }
+}
+
 /// Runs the command: prints a table, writes the report; whether everything holds.
 ///
 /// # Errors
 /// A backend that does not exist, a file that cannot be written.
 pub fn run(arguments: &ModelArguments) -> Result<bool, String> {
-    let (scope, limits) = (arguments.scope(), arguments.limits());
-    println!("scope {}: {}", scope.name, scope.text());
+    if let Some(name) = &arguments.mutant {
+        switch_off(name)?;
+    }
     println!("{HEAD}");
     let mut outcomes = Vec::new();
     for backend in arguments.backends()? {
-        let outcome = check_backend(backend, &scope, limits);
-        println!("{}", row(&outcome));
-        outcomes.push(outcome);
-    }
-    for outcome in &outcomes {
-        if let Some(violation) = &outcome.violation {
-            println!("\n{} violates {violation}", outcome.backend);
-        }
-        if !outcome.unreached.is_empty() {
-            println!("\n{} never reached: {}", outcome.backend, outcome.unreached.join(", "));
+        for scope in arguments.scopes(backend) {
+            let outcome = check_backend(backend, &scope, arguments.limits());
+            println!("{}", row(&outcome));
+            println!("        {}", scope.text());
+            if let Some(violation) = &outcome.violation {
+                println!("\n{} violates {violation}\n", outcome.backend);
+            } else if !outcome.unreached.is_empty() {
+                println!("        not reached: {}", outcome.unreached.join(", "));
+            }
+            outcomes.push(outcome);
         }
     }
     if let Some(path) = &arguments.out {
         let command = std::env::args().skip(1).collect::<Vec<_>>().join(" ");
-        std::fs::write(path, markdown(&command, &scope, &outcomes))
+        std::fs::write(path, markdown(&command, &outcomes))
             .map_err(|e| format!("{}: {e}", path.display()))?;
     }
     Ok(outcomes.iter().all(Outcome::is_good))
 }
 
-const HEAD: &str = "backend   transitions       states  depth       time  space        verdict";
+const HEAD: &str =
+    "backend scope                  transitions       states  depth       time  space        verdict";
 
 fn space(outcome: &Outcome) -> &'static str {
     match outcome.cut {
@@ -181,8 +211,9 @@ fn verdict(outcome: &Outcome) -> &'static str {
 
 fn row(o: &Outcome) -> String {
     format!(
-        "{:<7} {:>13} {:>12} {:>6} {:>8.1} s  {:<12} {}",
+        "{:<7} {:<20} {:>13} {:>12} {:>6} {:>8.1} s  {:<12} {}",
         o.backend,
+        o.scope.name,
         o.generated,
         o.unique,
         o.depth,
@@ -193,21 +224,24 @@ fn row(o: &Outcome) -> String {
 }
 
 /// The report: what was run, and what it measured.
-fn markdown(command: &str, scope: &Scope, outcomes: &[Outcome]) -> String {
+fn markdown(command: &str, outcomes: &[Outcome]) -> String {
     let mut text = String::from("# Exhaustive model checking of the cores\n\n");
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
-    let _ = writeln!(text, "Command: `cargo run --release -p sim -- {command}` ({threads} processors)\n");
-    let _ = writeln!(text, "Scope `{}`: {}.\n", scope.name, scope.text());
+    let _ = writeln!(text, "`cargo run --release -p sim -- {command}` on {threads} processors.\n");
     text.push_str(
-        "In every state: agreement, election safety, durability on a quorum's synced logs, the cores' own invariants.\n\
-         Reached: a commit, a commit of a second epoch, one after a crash that followed a commit, all commands.\n\n\
-         | backend | transitions | states | depth | time | space | verdict |\n|---|---:|---:|---:|---:|---|---|\n",
+        "The production cores, in their production outboxes, on modelled wires, clocks and disks; see \
+         `crates/sim/src/model/mod.rs`.\nIn every state: agreement, election safety, durability on a quorum's synced \
+         logs, the cores' own invariants. Reached: commits,\na second epoch that serves, commands that commit in it, also \
+         after a crash. States are different states, transitions the steps\ntaken between them; `exhausted` means that \
+         nothing within the scope was left out, `cut` that a bound of the search ended it.\n\n\
+         | backend | scope | transitions | states | depth | time | space | verdict |\n|---|---|---:|---:|---:|---:|---|---|\n",
     );
     for o in outcomes {
         let _ = writeln!(
             text,
-            "| {} | {} | {} | {} | {:.1} s | {} | {} |",
+            "| {} | {} | {} | {} | {} | {:.1} s | {} | {} |",
             o.backend,
+            o.scope.name,
             o.generated,
             o.unique,
             o.depth,
@@ -215,6 +249,13 @@ fn markdown(command: &str, scope: &Scope, outcomes: &[Outcome]) -> String {
             space(o),
             verdict(o)
         );
+    }
+    text.push_str("\n## The scopes\n\n");
+    for o in outcomes {
+        let _ = writeln!(text, "* {}, {}: {}", o.backend, o.scope.name, o.scope.text());
+        if !o.unreached.is_empty() {
+            let _ = writeln!(text, "  (not reached: {})", o.unreached.join(", "));
+        }
     }
     text
 }

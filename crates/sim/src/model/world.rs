@@ -156,6 +156,14 @@ impl<P: Modelled> World<P> {
         leader.filter(|_| !is_own).or(Some(idle))
     }
 
+    /// Whether somebody leads in Broadcast in an epoch above `round`.
+    pub(super) fn serves_after(&self, round: u32) -> bool {
+        let statuses = self.nodes.iter().filter_map(|n| n.status());
+        statuses
+            .filter(|s| s.role == Role::Leader && s.phase == Phase::Broadcast)
+            .any(|s| s.epoch.round > round)
+    }
+
     /// Nodes whose synced log holds `id`.
     pub(super) fn holders(&self, id: LogId) -> usize {
         self.nodes.iter().filter(|n| n.durable_id(id.index) == Some(id)).count()
@@ -218,7 +226,8 @@ impl<P: Modelled> World<P> {
                 to.push(Action::Propose(id));
             }
             let beats = status.role == Role::Leader;
-            let left = if beats { spent.heartbeats < scope.heartbeats } else { spent.timeouts < scope.timeouts };
+            let left =
+                if beats { spent.heartbeats < scope.heartbeats } else { spent.timeouts < scope.timeouts };
             if left && node.deadline().is_some() {
                 to.push(Action::Timeout(id));
             }
