@@ -75,6 +75,14 @@ impl Recent {
         found
     }
 
+    /// The lowest position at or above `from` that is in memory.
+    #[must_use]
+    pub fn first_from(&self, from: Index) -> Option<Index> {
+        let at = from.max(self.first);
+        let held = self.slots.iter().skip(self.offset(at)?).position(Option::is_some)?;
+        Some(Index(at.0 + held as u64))
+    }
+
     /// Bytes held.
     #[must_use]
     pub fn bytes(&self) -> u64 {
@@ -183,6 +191,15 @@ mod tests {
         r.follow(&LogOp::Write(vec![entry(4)]));
         assert!(r.entry(Index(4)).is_none());
         assert_eq!(indexes(&r, 5, 5), [5]);
+    }
+
+    #[test]
+    fn the_first_position_from_an_index_on() {
+        let mut r = Recent::new(1 << 20);
+        assert_eq!(r.first_from(Index(1)), None);
+        r.follow(&LogOp::Write(vec![entry(5), entry(8)]));
+        let first: Vec<_> = [1, 5, 6, 8, 9].map(|i| r.first_from(Index(i)).map(|i| i.0)).into();
+        assert_eq!(first, [Some(5), Some(5), Some(8), Some(8), None]);
     }
 
     #[test]

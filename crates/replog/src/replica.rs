@@ -14,7 +14,7 @@ use crate::{
     NodeId, Outbox, Phase, Recent, Refusal, ReplicatedLog, Role, Setup, Span, Status, Ticket, Time, Token,
     mutant,
 };
-use alloc::collections::VecDeque;
+use alloc::collections::{BTreeMap, VecDeque};
 use alloc::vec::Vec;
 use core::hash::{Hash, Hasher};
 
@@ -38,6 +38,17 @@ pub struct ReadRequest<M> {
     pub span: Span,
     /// Place kept in the outbox.
     key: u64,
+    /// Its place in [`Replica::reading`].
+    number: u64,
+}
+
+/// A read under way.
+#[derive(Clone, Copy, Debug)]
+struct Reading {
+    /// What the core attached ends here.
+    wanted: Index,
+    /// What the log holds above is not, or no longer, what the core attached.
+    valid: Index,
 }
 
 /// A batch for the state machine.
@@ -131,6 +142,9 @@ pub struct Replica<P: ReplicatedLog> {
     taken: Index,
     /// An install that waits for its ticket; nothing is handed out before it.
     install: Option<(LogId, Ticket)>,
+    /// Reads under way, by number.
+    reading: BTreeMap<u64, Reading>,
+    next_read: u64,
     durable: Ticket,
     /// Highest index written by each ticket that is not durable yet: such entries may not be evicted.
     undurable: VecDeque<(Ticket, Index)>,
@@ -175,6 +189,8 @@ impl<P: ReplicatedLog> Replica<P> {
             committed: taken,
             taken,
             install: None,
+            reading: BTreeMap::new(),
+            next_read: 0,
             durable: Ticket::NONE,
             undurable: VecDeque::new(),
             durable_index,
@@ -208,7 +224,13 @@ impl<P: ReplicatedLog> Replica<P> {
 
     /// The answer to a [`ReadRequest`].
     pub fn read_done(&mut self, request: ReadRequest<P::Message>, found: Result<Vec<Entry>, Missing>) {
-        let ReadRequest { to, message, span, key } = request;
+        let ReadRequest { to, message, span, key, number } = request;
+        let Reading { wanted, valid } =
+            self.reading.remove(&number).unwrap_or(Reading { wanted: span.to, valid: span.to });
+        let found = found.and_then(|mut entries| {
+            entries.truncate(entries.partition_point(|e| e.id.index <= valid));
+            if entries.is_empty() { Err(Missing) } else { Ok(entries) }
+        });
         match found {
             Ok(entries) => {
                 let next = entries.last().map_or(span.from, |e| e.id.index.next());
@@ -217,7 +239,7 @@ impl<P: ReplicatedLog> Replica<P> {
                 } else {
                     self.outbox.fill(to, key, Some(Frame { message, entries }));
                 }
-                if next <= span.to {
+                if next <= wanted {
                     self.inputs.push(Input::Unsent { to, from: next });
                 }
             }
@@ -306,7 +328,9 @@ impl<P: ReplicatedLog> Replica<P> {
         let span = Span::new(self.taken.next(), self.committed)?;
         let mut entries = self.recent.span(span, max_bytes);
         if entries.is_empty() {
-            entries = read(span, max_bytes).unwrap_or_default();
+            let in_log = self.in_log(span);
+            entries = read(in_log, max_bytes).unwrap_or_default();
+            entries.truncate(entries.partition_point(|e| e.id.index <= in_log.to));
         }
         let first = entries.first().map(|e| e.id.index);
         assert!(
@@ -317,6 +341,29 @@ impl<P: ReplicatedLog> Replica<P> {
         self.taken = entries.last().map_or(self.taken, |e| e.id.index);
         self.recent.evict(self.taken.min(self.durable_index));
         Some(Committed::Entries(entries))
+    }
+
+    /// The part of `span` that only the log holds; its first position is not in memory.
+    ///
+    /// 1. A replica restarts with 364, 365 accepted and not committed: on disk, not in memory.
+    /// 2. One step takes another 365 (and all up to 440) from the leader, and learns that all of it is committed.
+    /// 3. 364 is not in memory: read 364..=440 from the log. The write of step 2 is still in the log thread's queue.
+    /// 4. The log answers 364 and the *old* 365, which is applied.
+    ///
+    /// What was written in this life and not applied is in memory. So a read ends where memory begins.
+    // spec: contract-schedules §9 (a late read can find nothing, but never something else)
+    fn in_log(&self, span: Span) -> Span {
+        match self.recent.first_from(span.from) {
+            Some(first) if first > span.from => Span { to: span.to.min(first.prev()), ..span },
+            _ => span,
+        }
+    }
+
+    /// Positions from `from` on are written anew, or go: reads that are under way must not find what comes there.
+    fn outdate(&mut self, from: Index) {
+        for reading in self.reading.values_mut() {
+            reading.valid = reading.valid.min(from.prev());
+        }
     }
 
     fn carry_out(&mut self) {
@@ -358,9 +405,11 @@ impl<P: ReplicatedLog> Replica<P> {
         for op in &ops {
             match op {
                 LogOp::Write(entries) => {
+                    entries.first().into_iter().for_each(|e| self.outdate(e.id.index));
                     highest = entries.last().map_or(highest, |e| e.id.index.max(highest));
                 }
                 LogOp::Truncate { from } => {
+                    self.outdate(*from);
                     assert!(*from > self.taken, "truncate at {from} below applied {}", self.taken);
                     self.durable_index = self.durable_index.min(from.prev());
                     self.undurable.iter_mut().for_each(|(_, i)| *i = (*i).min(from.prev()));
@@ -385,7 +434,10 @@ impl<P: ReplicatedLog> Replica<P> {
                     // A recall needs no place in a lane: it goes to nobody.
                     let key = if to == self.id { Some(0) } else { self.outbox.reserve(to, after) };
                     if let Some(key) = key {
-                        self.reads.push(ReadRequest { to, message, span, key });
+                        let (number, in_log) = (self.next_read, self.in_log(span));
+                        self.next_read += 1;
+                        self.reading.insert(number, Reading { wanted: span.to, valid: in_log.to });
+                        self.reads.push(ReadRequest { to, message, span: in_log, key, number });
                     }
                 } else {
                     let next = entries.last().map_or(span.from, |e| e.id.index.next());
