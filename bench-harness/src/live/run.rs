@@ -65,7 +65,10 @@ async fn perform(kind: &Kind, options: &args::Live, seed: u64) -> Result<(Nemesi
     let faults = options.faults();
     let deadline = Instant::now() + Duration::from_secs(60 + 4 * faults as u64);
     nemesis.run(faults, pause, deadline).await?;
-    nemesis.heal(Duration::from_secs(60)).await?;
+    // A server that does not come back is a verdict, not the end of the run: the history tells what it cost.
+    if let Err(e) = nemesis.heal(Duration::from_secs(60)).await {
+        nemesis.ended.push(format!("{e:#}"));
+    }
     stage.recorder.record(0, What::Healed);
     nemesis.wait_until(Instant::now() + Duration::from_millis(tail)).await?;
     stage.phase.send_replace(Phase::Drain);

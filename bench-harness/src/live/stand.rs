@@ -284,6 +284,14 @@ impl Server {
         self.log().lines().rfind(|l| l.contains("recovered")).is_none_or(|l| !l.contains("may_vote=false"))
     }
 
+    /// Whether this snapshot is its own, not one that it was sent.
+    pub(crate) fn took(&self, snapshot: &Path) -> bool {
+        let name = snapshot.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
+        let index = name.split('-').next().unwrap_or_default().trim_start_matches('0').to_owned();
+        let at = format!(":{index} ");
+        self.log().lines().any(|l| l.contains("snapshot taken") && l.contains(&at))
+    }
+
     /// Lays a mood over its disk (words of `wal::FaultyDisk`).
     ///
     /// # Errors

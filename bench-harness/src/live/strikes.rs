@@ -140,6 +140,11 @@ impl Nemesis {
         let least = if fault == Fault::LogRot { LOG_BYTES } else { 1 };
         let files = self.stand.server(id)?.files(suffix);
         let newest = files.into_iter().rev().find(|f| used(f).is_ok_and(|bytes| bytes >= least));
+        // A snapshot from a peer is the only one that covers the log behind it, until the next own one.
+        let newest = match newest {
+            Some(file) if fault == Fault::SnapshotRot && !self.stand.server(id)?.took(&file) => None,
+            other => other,
+        };
         let everybody_serves = self.stand.answers().len() == self.stand.servers.len();
         let (true, Some(newest)) = (everybody_serves, newest) else { return Ok(None) };
         self.stand.kill(id)?;

@@ -39,7 +39,7 @@ const WHOLE: u8 = 1;
 /// What the snapshot threads tell the core thread.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum SnapshotEvent {
-    /// The state at `at` is durable, and so is the log up to it.
+    /// The state at `at` is durable, so is the log up to it, and so is a newer state.
     Taken { at: LogId },
     /// A whole, verified, synced snapshot is staged.
     Received { from: NodeId, epoch: Epoch, at: LogId, configurations: Vec<ConfigurationAt> },
@@ -153,7 +153,13 @@ impl<D: Disk> Snapshots<D> {
             Ok(Some(bytes)) => {
                 tracing::info!(%node, %at, bytes, "snapshot taken");
                 self.shared.stats.snapshots_taken.add(1);
-                self.tell(SnapshotEvent::Taken { at });
+                // 1. Snapshots at 3746 and 4761 are taken, the core purges up to 4761 less a tail: 4261; 2. the newest
+                // one rots; 3. the older one ends at 3746, the log begins at 4261: nothing covers the gap, and the node
+                // cannot start. So the core hears of the older of the last two: the log always reaches back to it.
+                // spec: reliability §4 rule 6
+                if let Some(at) = self.store.before(at) {
+                    self.tell(SnapshotEvent::Taken { at });
+                }
             }
             Ok(None) => {}
             Err(e) => {

@@ -104,6 +104,32 @@ fn a_lost_log_is_noticed() {
     assert!(matches!(result, Err(StartError::LogLost { .. })), "{result:?}");
 }
 
+// requirement: a damaged newest snapshot gives way to the one before, without a gap to the log (fault row 26)
+#[test]
+fn the_log_reaches_back_to_the_snapshot_before_the_newest() {
+    let limits = Limits { keep_entries: 0, ..Limits::default() };
+    let mut ensemble = Ensemble::<Raft>::start_with(1, limits, |c| c.snap_count = 20);
+    for round in 0..4 {
+        let taken = || ensemble.members[0].handle().counters().snapshots_taken;
+        let before = taken();
+        ensemble.propose(round * 50, 50);
+        until("a snapshot", || taken() > before);
+    }
+    // What follows the snapshot's notice in the log is durable behind the purge.
+    ensemble.propose(200, 3);
+    ensemble.settle(203);
+    ensemble.kill(0);
+    let folder = ensemble.members[0].dir.join("snapshots");
+    let names = std::fs::read_dir(folder).unwrap().map(|f| f.unwrap().path());
+    let newest = names.filter(|p| p.extension().is_some_and(|e| e == "snap")).max().unwrap();
+    let mut bytes = std::fs::read(&newest).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    std::fs::write(&newest, bytes).unwrap();
+    ensemble.restart(0);
+    ensemble.settle(203);
+}
+
 // requirement: a voter that lost its disk follows as a learner until it is admitted (fault row 33)
 #[test]
 fn a_wiped_node_that_may_not_vote_follows() {

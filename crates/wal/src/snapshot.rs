@@ -116,6 +116,13 @@ impl<D: Disk> SnapshotStore<D> {
         self.inner.list().last().map(|i| i.meta.clone())
     }
 
+    /// The newest one before the one at `at`. As long as the log reaches back to it, damage to the one at `at` costs
+    /// nothing: the log may be purged below it, and no further.
+    #[must_use]
+    pub fn before(&self, at: LogId) -> Option<LogId> {
+        self.inner.list().iter().map(|i| i.meta.at).rfind(|older| older.index < at.index)
+    }
+
     /// The oldest one kept. As long as the log reaches back to it, a damaged newest snapshot costs nothing.
     #[must_use]
     pub fn oldest(&self) -> Option<Meta> {

@@ -162,7 +162,10 @@ impl<P: Simulated> World<'_, P> {
                         let hash = hash_of(&process.store, at);
                         world.tell(i, Happening::SnapshotTaken { at, hash });
                     }
-                    process.inbox.push(Mail::Taken { at });
+                    // The log reaches back to the older of the last two, as in node/src/snapshots.rs.
+                    if let Some(at) = process.store.before(at) {
+                        process.inbox.push(Mail::Taken { at });
+                    }
                     Ok(())
                 }
                 Err(e) => world.snapshot_error(i, &e),
