@@ -13,7 +13,7 @@
 use crate::check::Sink;
 use crate::intern::Map;
 use crate::model::code;
-use crate::record::{Event, History, Op, Outcome, What};
+use crate::record::{Event, History, Op, Outcome, Reply, What};
 use std::collections::{BTreeMap, VecDeque};
 
 /// An operation that a client asked for.
@@ -31,7 +31,18 @@ pub(crate) struct Call<'h> {
     pub(crate) connection: Option<usize>,
 }
 
-impl Call<'_> {
+impl<'h> Call<'h> {
+    /// The single operations that it asked for, each with its own outcome: one, or those of a multi.
+    pub(crate) fn parts(&self) -> Vec<(&'h Op, Option<&'h Outcome>)> {
+        match (self.op, self.outcome) {
+            (Op::Multi { ops }, Some(Outcome::Ok(Reply::Multi(results)))) => {
+                ops.iter().zip(results.iter().map(Some)).collect()
+            }
+            (Op::Multi { ops }, outcome) => ops.iter().map(|op| (op, outcome)).collect(),
+            (op, outcome) => vec![(op, outcome)],
+        }
+    }
+
     pub(crate) const fn is_write(&self) -> bool {
         matches!(
             self.op,
@@ -137,6 +148,11 @@ impl<'h> Facts<'h> {
     /// The lowest zxid of a write that was asked for after this event.
     pub(crate) fn asked_after(&self, event: usize) -> i64 {
         self.later.get(event + 1).copied().unwrap_or(i64::MAX)
+    }
+
+    /// The first event by which somebody had seen this zxid or a later one.
+    pub(crate) fn known_since(&self, zxid: i64) -> usize {
+        self.known.partition_point(|known| *known < zxid)
     }
 
     pub(crate) fn at_us(&self, event: usize) -> u64 {

@@ -102,7 +102,9 @@ impl<'h, 's> Replay<'h, 's> {
             replay.bury(zxid);
             match item {
                 Item::Write(index) => {
-                    known.insert(zxid, ());
+                    if !replay.is_unsure_end(index) {
+                        known.insert(zxid, ());
+                    }
                     replay.write(index);
                 }
                 Item::Hidden(Hidden::Call(index)) => {
@@ -111,7 +113,9 @@ impl<'h, 's> Replay<'h, 's> {
                     }
                 }
                 Item::Hidden(Hidden::End(session)) => {
-                    known.insert(zxid, ());
+                    if !replay.unsure.contains_key(&session) {
+                        known.insert(zxid, ());
+                    }
                     replay.end(session, zxid);
                 }
                 Item::Read(index) => replay.read(index),
@@ -131,6 +135,14 @@ impl<'h, 's> Replay<'h, 's> {
                 self.unsure.entry(call.session).or_default().extend(touched);
             }
         }
+    }
+
+    /// Whether this is the end of a session that may own more than is known.
+    fn is_unsure_end(&self, index: usize) -> bool {
+        self.facts
+            .calls
+            .get(index)
+            .is_some_and(|call| matches!(call.op, Op::Close) && self.unsure.contains_key(&call.session))
     }
 
     /// What a session may have made unseen may go with it unseen.
@@ -407,6 +419,7 @@ impl<'h, 's> Replay<'h, 's> {
             if self.doubts.of(path, DOUBT_SELF) != 0 {
                 // It may have been deleted before: no change that could be relied upon.
                 self.past.maybe(zxid, path);
+                self.past.maybe(zxid, self.model.names.parent(path));
                 self.forget(path);
             }
         }
@@ -443,6 +456,7 @@ impl<'h, 's> Replay<'h, 's> {
             self.multis.insert(zxid, ());
         }
         let at = At { zxid, time_ms: 0, session: call.session };
+        let doubtful = self.is_doubtful(call.op);
         let done = match self.model.apply(at, call.op) {
             Outcome::Error(_) => false,
             Outcome::Ok(Reply::Multi(results)) => !results.iter().any(|one| matches!(one, Outcome::Error(_))),
@@ -454,11 +468,15 @@ impl<'h, 's> Replay<'h, 's> {
                 self.doubts.lose(path, bits);
             }
         }
+        if (doubtful || !done) && makes_ephemeral(call.op) {
+            let touched = self.touched(call.op);
+            self.unsure.entry(call.session).or_default().extend(touched);
+        }
         for (path, _) in self.touched(call.op) {
             self.doubt_owner(path, zxid);
         }
         self.commit(zxid);
-        done
+        done && !doubtful
     }
 
     /// The time of a zxid is one, whoever is asked.

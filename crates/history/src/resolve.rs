@@ -56,6 +56,17 @@ pub(crate) struct Resolved {
     pub(crate) origin: i64,
 }
 
+impl Resolved {
+    /// Sessions that ended without their wish, and at which zxid.
+    pub(crate) fn ends(&self) -> Vec<(i64, i64)> {
+        let ends = self.settled.iter().filter_map(|(zxid, what)| match what {
+            Hidden::End(session) => Some((*session, *zxid)),
+            Hidden::Call(_) => None,
+        });
+        ends.collect()
+    }
+}
+
 /// Finds out.
 pub(crate) fn resolve(facts: &Facts<'_>, sink: &mut Sink) -> Resolved {
     let mut traces = Traces::default();
@@ -214,8 +225,8 @@ fn suspects(facts: &Facts<'_>) -> Vec<Suspect> {
 fn owned<'h>(facts: &Facts<'h>) -> Map<i64, Vec<(&'h str, bool)>> {
     let mut owned: Map<i64, Vec<(&str, bool)>> = Map::default();
     for call in &facts.calls {
-        let mut add = |op: &'h Op, outcome: Option<&'h Outcome>| {
-            let Op::Create { path, mode, .. } = op else { return };
+        for (op, outcome) in call.parts() {
+            let Op::Create { path, mode, .. } = op else { continue };
             let made = match outcome {
                 Some(Outcome::Ok(Reply::Created { path, .. })) => Some((path.as_str(), false)),
                 None => Some((path.as_str(), is_sequential(*mode))),
@@ -224,13 +235,6 @@ fn owned<'h>(facts: &Facts<'h>) -> Map<i64, Vec<(&'h str, bool)>> {
             if is_ephemeral(*mode) {
                 owned.entry(call.session).or_default().extend(made);
             }
-        };
-        match (call.op, call.outcome) {
-            (Op::Multi { ops }, Some(Outcome::Ok(Reply::Multi(results)))) => {
-                ops.iter().zip(results).for_each(|(op, result)| add(op, Some(result)));
-            }
-            (Op::Multi { ops }, None) => ops.iter().for_each(|op| add(op, None)),
-            (op, outcome) => add(op, outcome),
         }
     }
     owned

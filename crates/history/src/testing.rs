@@ -227,12 +227,14 @@ impl World {
         let call = self.calls;
         let known = self.client(client);
         let (session, connection, server) = (known.session, known.connection, known.server);
-        known.pending.push_back((call, op.clone()));
         self.record(client, What::Invoke { call, session, op: op.clone() });
+        if matches!(op, Op::Sync { .. }) {
+            // Before it is in line: an answer to an earlier write must not take it along.
+            self.apply_all(server);
+        }
+        self.client(client).pending.push_back((call, op.clone()));
         if is_write(&op) {
             self.append(Command::Op { session, op }, Some((client, connection, call)));
-        } else if matches!(op, Op::Sync { .. }) {
-            self.apply_all(server);
         }
         self.answer_reads(client);
     }

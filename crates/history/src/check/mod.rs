@@ -10,7 +10,13 @@
 //! that judged nothing says so in its [`Tally`], and reports print that.
 
 mod c01_linearizable_writes;
+mod c02_lost_writes;
 mod c03_session_order;
+mod c05_sync;
+mod c06_sequential;
+mod c07_sessions;
+mod c08_watches;
+mod c14_liveness;
 
 use crate::facts::Facts;
 use crate::record::History;
@@ -93,6 +99,13 @@ pub fn check_all(history: &History) -> Checked {
     c01_linearizable_writes::check(&facts, &mut sink);
     c03_session_order::check(&facts, &mut sink);
     let resolved = resolve(&facts, &mut sink);
-    let _replayed = Replay::run(&facts, resolved, &mut sink);
+    let ends = resolved.ends();
+    let mut replayed = Replay::run(&facts, resolved, &mut sink);
+    c02_lost_writes::check(&facts, &mut sink);
+    c05_sync::check(&facts, &mut sink);
+    c06_sequential::check(&facts, &mut sink);
+    c07_sessions::check(&facts, &ends, &mut sink);
+    c08_watches::check(&facts, &mut replayed, &mut sink);
+    c14_liveness::check(&facts, &mut sink);
     sink.checked
 }

@@ -1,0 +1,133 @@
+//! C7: a session lives while its client is heard, ends soon after it is not, and stays ended; its ephemerals with it.
+//!
+//! 1. A session id is given once. A session that its client closed, or was told to be over, is not resumed.
+//! 2. It does not end within a third of its timeout after something was answered. (A server answers for a third of the timeout
+//!    without contact to a leader, and one report of what it heard may be lost: so much may be missing at the leader.)
+//! 3. With every fault over, and its client gone for good, its ephemerals are gone after twice its timeout (a new leader
+//!    starts all clocks again), four election timeouts and two ticks: no state known later shows them.
+//!
+//! The [replay](crate::replay) adds, by zxid: ephemerals are there while their session lives and vanish together at its
+//! end; nothing of a session takes effect after its end.
+//!
+//! Source: reliability.md C7, requirements S6-S8, protocol-traps §4.1-4.5.
+
+use super::Sink;
+use crate::facts::{Facts, Session};
+use crate::record::{Op, Outcome, Reply, What};
+
+const NAME: &str = "C7";
+
+pub(crate) fn check(facts: &Facts<'_>, ends: &[(i64, i64)], sink: &mut Sink) {
+    for (id, session) in &facts.sessions {
+        resumed(facts, *id, session, sink);
+        early(facts, *id, session, ends, sink);
+    }
+    outlived(facts, sink);
+}
+
+fn resumed(facts: &Facts<'_>, id: i64, session: &Session, sink: &mut Sink) {
+    let closed = session.close.and_then(|call| facts.calls.get(call));
+    let closed = closed.filter(|call| matches!(call.outcome, Some(Outcome::Ok(_)))).map(|call| call.ended);
+    let over = session.expired.into_iter().chain(closed).min();
+    let mut connections = session.connections.iter().filter_map(|at| facts.connections.get(*at)).peekable();
+    let first = connections.peek().map(|first| first.begin);
+    for connection in connections {
+        sink.judged(NAME);
+        if connection.resumed == (Some(connection.begin) == first) {
+            let text = if connection.resumed {
+                format!("session {id:#x} is resumed, and nobody ever opened it")
+            } else {
+                format!("session id {id:#x} is given a second time")
+            };
+            sink.find(NAME, text, first.into_iter().chain([connection.begin]).collect());
+        }
+        if let Some(over) = over.filter(|over| *over < connection.begin) {
+            let text = format!("session {id:#x} was over, and its client is connected to it again");
+            sink.find(NAME, text, vec![over, connection.begin]);
+        }
+        if connection.timeout_ms != session.timeout_ms {
+            let text = format!(
+                "session {id:#x} had a timeout of {} ms and has one of {} ms",
+                connection.timeout_ms, session.timeout_ms
+            );
+            sink.find(NAME, text, vec![connection.begin]);
+        }
+    }
+}
+
+/// Ends that came too soon after something that was answered.
+fn early(facts: &Facts<'_>, id: i64, session: &Session, ends: &[(i64, i64)], sink: &mut Sink) {
+    if session.closed_at(facts).is_some() || session.close.is_some() {
+        return;
+    }
+    let end = ends.iter().find(|(ended, _)| *ended == id).map(|(_, zxid)| facts.known_since(*zxid));
+    let Some(end) = end.into_iter().chain(session.expired).min() else { return };
+    let answered = session.calls.iter().filter_map(|call| facts.calls.get(*call));
+    let answered =
+        answered.filter(|call| call.outcome.is_some() && call.ended < end).map(|call| call.invoked);
+    let heard = answered.max().map_or(0, |event| facts.at_us(event));
+    let events = facts.history.events.iter().take(end);
+    let pinged = events.filter_map(|event| match event.what {
+        What::Ping { session, sent_us } if session == id => Some(sent_us),
+        _ => None,
+    });
+    let heard = heard.max(pinged.max().unwrap_or(0));
+    sink.judged(NAME);
+    let (third, tick) = (session.timeout_ms * 1000 / 3, facts.history.header.tick_ms * 1000);
+    let at = facts.at_us(end);
+    if heard > 0 && at + tick < heard + third {
+        let text = format!(
+            "session {id:#x} (timeout {} ms) is over {} ms after its client was answered",
+            session.timeout_ms,
+            at.saturating_sub(heard) / 1000
+        );
+        sink.find(NAME, text, vec![end]);
+    }
+}
+
+/// Ephemerals that are seen long after their session must have ended.
+fn outlived(facts: &Facts<'_>, sink: &mut Sink) {
+    let Some(healed) = facts.healed.map(|event| facts.at_us(event)) else { return };
+    let header = &facts.history.header;
+    for call in &facts.calls {
+        let stat = match call.outcome {
+            Some(Outcome::Ok(
+                Reply::Stat(stat) | Reply::Data { stat, .. } | Reply::Children { stat, .. },
+            )) => stat,
+            _ => continue,
+        };
+        let owner = stat.ephemeral_owner;
+        let Some(session) = facts.sessions.get(&owner).filter(|_| owner != 0) else { continue };
+        let (Op::Get { path, .. }
+        | Op::Exists { path, .. }
+        | Op::Children { path, .. }
+        | Op::Set { path, .. }) = call.op
+        else {
+            continue;
+        };
+        let Some(gone) = given_up(facts, owner, session) else { continue };
+        let bound_ms = 2 * session.timeout_ms + 4 * header.election_ms + 2 * header.tick_ms;
+        let deadline = healed.max(facts.at_us(gone)) + bound_ms * 1000;
+        let known = facts.known_before(facts.history.events.partition_point(|event| event.at_us <= deadline));
+        sink.judged(NAME);
+        if facts.at_us(call.invoked) > deadline && call.zxid >= known {
+            let text = format!(
+                "{path} of session {owner:#x} is there at zxid {:#x}, {} ms after its client was gone for good",
+                call.zxid,
+                (facts.at_us(call.ended) - facts.at_us(gone)) / 1000
+            );
+            sink.find(NAME, text, vec![gone, call.invoked, call.ended]);
+        }
+    }
+}
+
+/// The event after which the client cannot have touched the session any more.
+fn given_up(facts: &Facts<'_>, id: i64, session: &Session) -> Option<usize> {
+    let last = session.connections.last()?;
+    let ended = facts.connections.get(*last)?.end;
+    let later = facts.connections.iter().skip(last + 1);
+    let other = later.filter(|other| other.client == session.client && other.session != id);
+    let other = other.map(|other| other.begin).next();
+    let told = session.expired.into_iter().chain(other).min()?;
+    (told >= ended).then_some(told)
+}

@@ -1,0 +1,70 @@
+//! C14, as far as clients see it: once every fault is over, every client gets a write through in time.
+//!
+//! In time: four election timeouts for the cluster, and a session timeout for the client, who may first have to notice that its
+//! server is gone. Judged are clients that asked for a write after `Healed`, or had no connection by then, if the history
+//! goes on for that long.
+//!
+//! Cannot see: clients that stopped; whether the cluster itself was faster (the simulator's own check is tighter).
+//!
+//! Source: reliability.md C14, section 1 (bounds after heal).
+
+use super::Sink;
+use crate::facts::Facts;
+use crate::record::What;
+use std::collections::BTreeMap;
+
+const NAME: &str = "C14";
+
+#[derive(Default)]
+struct Client {
+    tried: Option<usize>,
+    done: bool,
+    stopped: bool,
+    timeout_ms: u64,
+    lost: Option<usize>,
+}
+
+pub(crate) fn check(facts: &Facts<'_>, sink: &mut Sink) {
+    let Some(healed) = facts.healed else { return };
+    let start = facts.at_us(healed);
+    let end = facts.history.events.last().map_or(0, |event| event.at_us);
+    let mut clients: BTreeMap<u32, Client> = BTreeMap::new();
+    let longest = facts.sessions.values().map(|session| session.timeout_ms).max().unwrap_or(0);
+    let deadline = start + (4 * facts.history.header.election_ms + longest) * 1000;
+    let judged = |index: usize| {
+        index > healed
+            && facts.at_us(index) <= deadline
+            && facts.call(index).is_some_and(|call| call.is_write())
+    };
+    for (index, event) in facts.history.events.iter().enumerate().filter(|(_, event)| event.client != 0) {
+        let client = clients.entry(event.client).or_default();
+        match &event.what {
+            What::Stopped => client.stopped = true,
+            What::Continued => client.stopped = false,
+            What::Connected { timeout_ms, .. } => (client.timeout_ms, client.lost) = (*timeout_ms, None),
+            What::Disconnected | What::Expired { .. } if event.at_us <= deadline => client.lost = Some(index),
+            What::Invoke { .. } if judged(index) => client.tried = client.tried.or(Some(index)),
+            What::Return { .. } if judged(index) => client.done = true,
+            _ => {}
+        }
+    }
+    for (id, client) in clients {
+        if client.stopped || client.timeout_ms == 0 || end < deadline {
+            sink.skipped(NAME);
+            continue;
+        }
+        let waited = client.tried.or(client.lost.filter(|_| !client.done));
+        match waited {
+            Some(since) if !client.done => {
+                sink.judged(NAME);
+                let text = format!(
+                    "client {id} got no write through within {} ms after every fault was over",
+                    (deadline - start) / 1000
+                );
+                sink.find(NAME, text, vec![healed, since]);
+            }
+            Some(_) => sink.judged(NAME),
+            None => sink.skipped(NAME),
+        }
+    }
+}
