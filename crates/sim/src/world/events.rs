@@ -2,6 +2,8 @@
 //!
 //! The heap holds 24 bytes per event; the events themselves lie in a slab and are not moved while the heap is sorted.
 
+use super::client::ClientEvent;
+use super::faults::Later;
 use super::network::Packet;
 use super::snapshots::Arrival;
 use std::cmp::Reverse;
@@ -42,12 +44,12 @@ pub(crate) enum Event<M> {
     Stream(Box<Arrival>),
     /// A pair of nodes tries to connect.
     Dial(usize, usize),
-    /// The end of a node's graceful stop, if it has not come before.
-    StopNow(Life),
     /// A cut between two nodes has ended: what it held goes on.
     Release(usize, usize),
-    /// Nothing: the run's own clock.
-    Tick,
+    /// A client, or one of its connections.
+    Client(ClientEvent),
+    /// A fault that repeats, or ends by itself.
+    Later(Later),
 }
 
 /// The queue.

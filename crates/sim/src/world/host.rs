@@ -3,6 +3,7 @@
 //! Starting mirrors `node::start_on`: the log is opened (it syncs what it found before it reports it), then the snapshots
 //! with the log's base, then the newest whole snapshot becomes the application's state, then the core opens on the rest.
 
+use super::client::Conn;
 use super::clock::Clock;
 use super::network::Load;
 use super::settings::Settings;
@@ -121,6 +122,11 @@ pub(crate) struct Process<P: ReplicatedLog> {
     pub(crate) handle: NodeHandle,
     /// What the application asked for outside of a turn.
     pub(crate) wishes: Option<node::Mail>,
+    /// Whether it counts in quorums.
+    pub(crate) may_vote: bool,
+    /// A barrier was answered in this turn: some connection may go on.
+    pub(crate) answered: bool,
+    pub(crate) clients: Vec<Conn>,
     // ---- core thread
     pub(crate) inbox: Vec<Mail<P::Message>>,
     pub(crate) turn_scheduled: bool,
@@ -277,6 +283,9 @@ impl Opened {
             time,
             handle,
             wishes: None,
+            may_vote: true,
+            answered: false,
+            clients: Vec::new(),
             inbox: Vec::new(),
             turn_scheduled: false,
             alarm: u64::MAX,

@@ -18,6 +18,8 @@ use wal::WalError;
 
 /// How often a full disk is tried again.
 const FULL_RETRY_NS: u64 = 200_000_000;
+/// How often a stalled disk is looked at: it may be mended before its time.
+const STALLED_LOOK_NS: u64 = 20_000_000;
 /// Entries of one call of `apply`.
 const BATCH_ENTRIES: usize = 1024;
 /// One in so many batches waits for the apply thread …
@@ -63,7 +65,7 @@ impl<P: Simulated> World<'_, P> {
     pub(crate) fn sync_done_at(&mut self, i: usize) -> u64 {
         let host = &self.hosts[i];
         let spread = self.rng.below(self.settings.fsync_spread + 1);
-        self.now.max(host.stalled_until) + (self.settings.fsync + spread) * host.slowness
+        self.now + (self.settings.fsync + spread) * host.slowness
     }
 
     /// The time of a sync is over: it takes effect now.
@@ -80,7 +82,8 @@ impl<P: Simulated> World<'_, P> {
     fn sync(&mut self, i: usize, process: &mut Process<P>) -> Result<(), End> {
         let stalled_until = self.hosts[i].stalled_until;
         if stalled_until > self.now {
-            self.events.schedule(stalled_until, Event::Synced(self.life(i)));
+            let at = stalled_until.min(self.now + STALLED_LOOK_NS);
+            self.events.schedule(at, Event::Synced(self.life(i)));
             return Ok(());
         }
         if process.appended < process.log_batch.len() {

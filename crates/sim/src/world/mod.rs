@@ -13,15 +13,16 @@
 //! Invariants: only the event at the head of the queue happens; no event depends on the system's clock, on addresses or
 //! on the order of a hash map; a node's turn never runs another node's code.
 
-#![allow(dead_code, reason = "faults and clients come next")]
 #![allow(
     clippy::indexing_slicing,
     clippy::cast_possible_truncation,
     reason = "places of hosts and clients are made here; a wrong one is a bug of the simulator, and becomes a report"
 )]
 
+mod client;
 mod clock;
 mod events;
+mod faults;
 mod host;
 mod ledger;
 mod links;
@@ -33,7 +34,10 @@ mod run;
 mod settings;
 mod snapshots;
 mod story;
+mod targets;
 mod turn;
+mod wire;
+mod workload;
 
 pub use observe::{Happening, Observer, WorldEvent};
 pub use run::run;
@@ -41,8 +45,10 @@ pub use run::run;
 use crate::check::{Checks, Speaks, Watch};
 use crate::schedule::Variant;
 use crate::{Figures, Plan, Violation};
+use client::Client;
 use clock::Clock;
 use events::{Event, Events, Life};
+use history::History;
 use host::{Host, Process};
 use ledger::Ledger;
 use network::{Network, Packet, Shape};
@@ -117,14 +123,27 @@ pub struct World<'a, P: Simulated> {
     next_stream: u64,
     snapshots_sent: u64,
     snapshots_taken: u64,
-    counting_reigns: bool,
+    clients: Vec<Client>,
+    /// Number of hot nodes.
+    keys: u64,
+    next_conn: u64,
+    next_call: u64,
+    history: History,
+    /// Nodes that the step before was about.
+    same: Vec<usize>,
+    skipped: Vec<usize>,
+    heals: u32,
+    first_step: Option<u64>,
+    healed_at: Option<u64>,
+    last_ack: u64,
+    longest_gap: u64,
     /// Kept for their allocations.
     frames: Vec<Frame<P::Message>>,
     handing: Vec<Packet<P::Message>>,
 }
 
 impl<'a, P: Simulated> World<'a, P> {
-    /// A cluster whose nodes all start now.
+    /// A cluster whose nodes are all down yet.
     pub(crate) fn new(plan: &Plan, sink: Option<Sink<'a>>) -> Self {
         let settings = Settings::of(plan);
         let mut rng = Rng::new(plan.seed);
@@ -135,7 +154,8 @@ impl<'a, P: Simulated> World<'a, P> {
             Host::new(NodeId(id), Clock::new(id, rate as u32))
         });
         let hosts: Vec<Host<P>> = hosts.collect();
-        let mut world = Self {
+        let keys = 1 + rng.below(50);
+        Self {
             net: Network::new(hosts.len(), P::GUARANTEES.fifo_links, shape),
             now: 0,
             rng,
@@ -151,15 +171,22 @@ impl<'a, P: Simulated> World<'a, P> {
             next_stream: 0,
             snapshots_sent: 0,
             snapshots_taken: 0,
-            counting_reigns: false,
+            clients: Vec::new(),
+            keys,
+            next_conn: 0,
+            next_call: 0,
+            history: History::default(),
+            same: Vec::new(),
+            skipped: Vec::new(),
+            heals: 0,
+            first_step: None,
+            healed_at: None,
+            last_ack: 0,
+            longest_gap: 0,
             frames: Vec::new(),
             handing: Vec::new(),
             settings,
-        };
-        for i in 0..world.hosts.len() {
-            world.start(i);
         }
-        world
     }
 
     /// Lets the next event happen, if it is due by `until`; false if there is none.
@@ -180,7 +207,8 @@ impl<'a, P: Simulated> World<'a, P> {
             Event::Release(from, to) => self.release(from, to),
             Event::Dial(a, b) => self.dial(a, b),
             Event::Stream(arrival) => self.stream(*arrival),
-            Event::Tick => {}
+            Event::Client(event) => self.client_event(event),
+            Event::Later(what) => self.go_on(what),
             Event::Turn(of) => self.if_alive(of, Self::turn),
             Event::Timer(of) => self.if_alive(of, Self::timer),
             Event::Synced(of) | Event::Retry(of) => self.if_alive(of, Self::synced),
@@ -189,7 +217,6 @@ impl<'a, P: Simulated> World<'a, P> {
             Event::Upkeep(of) => self.if_alive(of, Self::upkeep),
             Event::SnapshotWritten(of) => self.if_alive(of, Self::snapshot_written),
             Event::SnapshotSynced(of) => self.if_alive(of, Self::snapshot_synced),
-            Event::StopNow(of) => self.if_alive(of, |world, i| world.end_process(i, &End::Graceful)),
         }
     }
 

@@ -26,6 +26,11 @@ impl<P: Simulated> Process<P> {
     pub(crate) fn digest(&self) -> u64 {
         self.app.digest()
     }
+
+    /// Places of the peers to which it has a link.
+    pub(crate) fn linked(&self) -> Vec<usize> {
+        (0..self.links.len()).filter(|p| self.links[*p].is_some()).collect()
+    }
 }
 
 impl<P: Simulated> World<'_, P> {
@@ -64,7 +69,8 @@ impl<P: Simulated> World<'_, P> {
         self.tell(i, Happening::Started { setup: &setup, core: replica.core() });
         let parts = (service, time, handle);
         let now = (self.now, local.0);
-        let process = opened.process(replica, configuration, parts, &self.settings, seed, now);
+        let mut process = opened.process(replica, configuration, parts, &self.settings, seed, now);
+        process.may_vote = setup.may_vote;
         if let Err((checker, text)) = self.ledger.loaded_at_start(snapshot, process.digest()) {
             self.violate(checker, format!("{id}: {text}"));
         }
@@ -164,11 +170,12 @@ impl<P: Simulated> World<'_, P> {
                 self.say_end(i, peer, link.session);
             }
         }
+        let clients: Vec<(usize, u64)> = process.clients.iter().map(|c| (c.client, c.number)).collect();
         drop(process);
         let host = &mut self.hosts[i];
         (host.paused, host.starved, host.crash_armed) = (false, None, None);
         host.out_since.get_or_insert(self.now);
-        self.disconnect_clients(i, how == CrashKind::Kill);
+        self.disconnect_clients(&clients, how == CrashKind::Kill);
     }
 
     /// It is stopped: its sockets fill, its clock runs on.

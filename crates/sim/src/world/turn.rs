@@ -99,11 +99,14 @@ impl<P: Simulated> World<'_, P> {
         let outcome = self.take_turn(i, &mut process);
         process.last_turn = self.hosts[i].clock.local(self.now).0;
         let jobs = !process.jobs.is_empty() && !process.apply_scheduled;
+        let answered = std::mem::take(&mut process.answered);
         self.hosts[i].process = Some(process);
         match outcome {
             Ok(again) => {
                 if jobs {
                     self.apply_soon(i);
+                } else if answered {
+                    self.after_service(i);
                 }
                 if again {
                     self.wake(i);
@@ -321,6 +324,7 @@ impl<P: Simulated> World<'_, P> {
                 Notice::Readable { token, at, until } => {
                     let until = until.map(|t| process.time.instant(Duration::from_nanos(t.0)));
                     process.app.on_barrier(token.0, Ok(Barrier { at, until }));
+                    process.answered = true;
                 }
                 Notice::Refused { token, why } if token.0 >= OWN_TOKENS => {
                     if why != Refusal::Busy {
@@ -348,7 +352,7 @@ impl<P: Simulated> World<'_, P> {
 
     fn count_role(&mut self, i: usize, process: &mut Process<P>, role: Role) {
         if role == Role::Leader && process.role != Role::Leader {
-            self.figures.reigns += u64::from(self.counting_reigns);
+            self.figures.reigns += u64::from(self.first_step.is_some());
         }
         process.role = role;
         self.trace_phase(i, process);
