@@ -4,19 +4,25 @@
 //! disk, with agreement, prefix, durability and freshness checked after every step, and liveness after the last
 //! heal. This crate runs many seeds over the three backends, adds up what they did, and reproduces one by its number.
 
+pub mod again;
 #[cfg(feature = "mutants")]
 pub mod bugs;
 pub mod case;
 pub mod check;
+pub mod matrix;
 pub mod model;
 pub mod pool;
 mod report;
+pub mod report_text;
 pub mod rows;
 pub mod schedule;
 pub mod shrink;
+pub mod soak;
 pub mod swarm;
+pub mod tally;
 pub mod traces;
 pub mod verdict;
+pub mod words;
 pub mod world;
 
 pub use report::{Figures, Plan, Report, Violation};

@@ -1,12 +1,13 @@
-//! `sim run` and `sim replay`: random runs of the three backends on virtual time.
+//! `sim`: the cluster on virtual time (`matrix`, `replay`, `run`, `soak`, `ci`), and the bare cores (`cores`).
 
-use clap::{Parser, Subcommand, ValueEnum};
+use clap::{Parser, Subcommand};
 use sim::traces::{self, TraceWords};
+use sim::words::{self, Name, Simulate};
 use sim::{Backend, Total, run_seeds};
 use std::process::ExitCode;
 
 #[derive(Parser)]
-#[command(about = "Runs the consensus cores on virtual time, decided by seeds", version)]
+#[command(about = "Runs the service on virtual time, decided by seeds", version)]
 struct Arguments {
     #[command(subcommand)]
     command: Words,
@@ -14,8 +15,10 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Words {
-    /// Runs many seeds and prints what they did.
-    Run {
+    #[command(flatten)]
+    Simulate(Simulate),
+    /// Runs many seeds of the bare cores on the conformance suite's cluster.
+    Cores {
         /// First seed.
         #[arg(long, default_value_t = 0)]
         from: u64,
@@ -31,8 +34,8 @@ enum Words {
     },
     /// Checks the cores exhaustively on a small scope.
     Model(sim::model::ModelArguments),
-    /// Runs one seed again and prints its story if it fails.
-    Replay {
+    /// Runs one seed of `cores` again and prints its story if it fails.
+    CoresReplay {
         /// The seed.
         seed: u64,
         /// Its backend.
@@ -50,26 +53,15 @@ enum Words {
     Bugs(sim::bugs::Command),
 }
 
-#[derive(Clone, Copy, ValueEnum)]
-enum Name {
-    Zab,
-    Raft,
-    Paxos,
-}
-
-impl From<Name> for Backend {
-    fn from(name: Name) -> Self {
-        match name {
-            Name::Zab => Self::Zab,
-            Name::Raft => Self::Raft,
-            Name::Paxos => Self::Paxos,
-        }
-    }
-}
-
 fn main() -> ExitCode {
     match Arguments::parse().command {
-        Words::Run { from, seeds, rounds, backend } => {
+        Words::Simulate(words) => {
+            return words::carry_out(&words).unwrap_or_else(|why| {
+                eprintln!("{why}");
+                ExitCode::from(2)
+            });
+        }
+        Words::Cores { from, seeds, rounds, backend } => {
             let chosen: Vec<Backend> = if backend.is_empty() {
                 Backend::ALL.to_vec()
             } else {
@@ -96,7 +88,7 @@ fn main() -> ExitCode {
                 return ExitCode::FAILURE;
             }
         },
-        Words::Replay { seed, backend, rounds } => {
+        Words::CoresReplay { seed, backend, rounds } => {
             let report = Backend::from(backend).run(seed, rounds);
             println!("{report:#?}");
         }
@@ -140,7 +132,7 @@ fn print(backend: Backend, total: &Total, rounds: u32) {
     for (seed, why) in total.failures.iter().take(3) {
         let first: String = why.lines().take(3).collect::<Vec<_>>().join("\n    ");
         println!(
-            "  seed {seed}: {first}\n  again: sim replay {seed} --backend {} --rounds {rounds}",
+            "  seed {seed}: {first}\n  again: sim cores-replay {seed} --backend {} --rounds {rounds}",
             backend.name()
         );
     }

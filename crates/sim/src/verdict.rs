@@ -103,6 +103,28 @@ fn missed(expect: &Expect, v: &Verdict, reigns: u64) -> Vec<String> {
     missed
 }
 
+/// An expectation in words.
+#[must_use]
+pub fn in_words(expect: &Expect) -> String {
+    let mut words = vec!["safe".to_owned()];
+    if let Some(te) = expect.commit_within_te {
+        words.push(format!("commits within {te} Tₑ of the heal"));
+    }
+    if let Some(te) = expect.gap_within_te {
+        words.push(format!("no gap above {te} Tₑ"));
+    }
+    if let Some(n) = expect.reigns_at_most {
+        words.push(format!("at most {n} new reigns"));
+    }
+    if let Some(why) = &expect.unavailable {
+        words.push(format!("may be unavailable: {why}"));
+    }
+    if let Some(why) = &expect.safety_only {
+        words.push(format!("no progress asked for: {why}"));
+    }
+    words.join(", ")
+}
+
 fn ratio(us: u64, te_us: u64) -> f64 {
     #[allow(clippy::cast_precision_loss, reason = "µs of one run")]
     let ratio = us as f64 / te_us as f64;
