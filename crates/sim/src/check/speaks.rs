@@ -46,6 +46,8 @@ impl Speaks for zab::Zab {
                 say(Claim::Established { epoch: *epoch });
                 say(Claim::Ack { epoch: *epoch, upto: *upto, counts: true });
             }
+            // The leader is still in discovery: a sign of life, in no epoch.
+            M::Pong { epoch: Epoch::ZERO, .. } => {}
             M::Ack { epoch, upto } | M::Pong { epoch, upto, .. } => {
                 say(Claim::Ack { epoch: *epoch, upto: *upto, counts: true });
             }

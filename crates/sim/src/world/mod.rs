@@ -36,6 +36,8 @@ mod snapshots;
 mod story;
 mod targets;
 mod turn;
+#[cfg(test)]
+mod watched;
 mod wire;
 mod workload;
 
