@@ -197,6 +197,12 @@ impl<M> Outbox<M> {
         self.peers.keys().copied()
     }
 
+    /// Messages that wait, for all peers together.
+    #[must_use]
+    pub fn waiting(&self) -> u64 {
+        self.peers.values().map(|l| (l.gated.len() + l.ungated.len()) as u64).sum()
+    }
+
     /// Counters.
     #[must_use]
     pub fn stats(&self) -> OutboxStats {
@@ -246,7 +252,9 @@ mod tests {
         o.push(PEER, "vote", Vec::new(), Ticket(2));
         o.push(PEER, "ack", Vec::new(), Ticket(1));
         o.push(PEER, "ping", Vec::new(), Ticket::NONE);
+        assert_eq!(o.waiting(), 3);
         assert_eq!(drained(&mut o), ["ping"]);
+        assert_eq!(o.waiting(), 2);
         o.persisted(Ticket(1));
         assert!(drained(&mut o).is_empty(), "ack may not overtake vote");
         o.persisted(Ticket(2));

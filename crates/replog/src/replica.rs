@@ -287,6 +287,12 @@ impl<P: ReplicatedLog> Replica<P> {
         &self.outbox
     }
 
+    /// Bytes of entries held in memory.
+    #[must_use]
+    pub fn recent_bytes(&self) -> u64 {
+        self.recent.bytes()
+    }
+
     /// Writes to append, in ticket order.
     pub fn take_writes(&mut self) -> Vec<Write> {
         core::mem::take(&mut self.writes)

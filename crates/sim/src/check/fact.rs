@@ -203,10 +203,10 @@ pub struct Load {
     pub unapplied: u64,
     /// Proposals that wait for room.
     pub proposals: u64,
-    /// Bytes of the log's files.
-    pub log_bytes: u64,
-    /// Bytes of the snapshots' files.
-    pub snapshot_bytes: u64,
+    /// Entries of the log above its base.
+    pub log_entries: u64,
+    /// Files beside the log: snapshots, staged and unfinished ones.
+    pub snapshots: u64,
 }
 
 /// A broken rule, without its time.

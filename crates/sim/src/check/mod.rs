@@ -127,7 +127,13 @@ impl Checks {
             }
             Fact::Stepped { .. } | Fact::Installed { .. } => self.commits.see(event),
             Fact::State { .. } | Fact::Snapshot { .. } => self.agreement.see(event),
-            Fact::Load { .. } => self.bounds.as_ref().map_or(Ok(()), |bounds| resources::see(bounds, event)),
+            Fact::Load { load, calm } => {
+                let Some(bounds) = &self.bounds else { return Ok(()) };
+                let log = self.logs.of(event.node).map(|log| &log.written);
+                let log_entries = log.map_or(0, |l| l.last().index.0 - l.base.index.0);
+                let load = Load { log_entries, ..load };
+                resources::see(bounds, &Event { fact: Fact::Load { load, calm }, ..*event })
+            }
             Fact::Replaced => self.votes.see(event),
             Fact::Durable { .. } | Fact::Link { .. } | Fact::Disturbed | Fact::Crashed { .. } => Ok(()),
         }

@@ -68,6 +68,8 @@ impl<P: Speaks> Observer<P> for Watch {
             }
             Happening::Installed { at } => Fact::Installed { at: *at },
             Happening::SnapshotTaken { at, hash } => Fact::Snapshot { at: *at, hash: *hash },
+            Happening::Load { load, calm } => Fact::Load { load: *load, calm: *calm },
+            Happening::Disturbed => Fact::Disturbed,
             Happening::Crashed { how } => Fact::Crashed { how: *how },
             Happening::DiskReplaced => Fact::Replaced,
         };

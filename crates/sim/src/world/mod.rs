@@ -26,6 +26,7 @@ mod faults;
 mod host;
 mod ledger;
 mod links;
+mod load;
 mod log;
 mod network;
 mod observe;
@@ -44,7 +45,7 @@ mod workload;
 pub use observe::{Happening, Observer, WorldEvent};
 pub use run::run;
 
-use crate::check::{Checks, Speaks, Watch};
+use crate::check::{Bounds, Checks, Quiet, Speaks, Watch};
 use crate::schedule::Variant;
 use crate::{Figures, Plan, Violation};
 use client::Client;
@@ -65,8 +66,9 @@ pub trait Simulated: Speaks + 'static {
     /// Its options as a server would set them.
     fn options(variant: Variant, timing: Timing, limits: Limits) -> Self::Options;
     /// White-box checks of this protocol.
-    fn observers() -> Vec<Box<dyn Observer<Self>>> {
-        vec![Box::new(Watch::new(Checks::new(Self::FAMILY, None, None)))]
+    fn observers(bounds: Bounds) -> Vec<Box<dyn Observer<Self>>> {
+        let quiet = Quiet::new(load::SETTLE_US);
+        vec![Box::new(Watch::new(Checks::new(Self::FAMILY, Some(quiet), Some(bounds))))]
     }
 }
 
@@ -116,6 +118,8 @@ pub struct World<'a, P: Simulated> {
     net: Network<P::Message>,
     ledger: Ledger,
     observers: Vec<Box<dyn Observer<P>>>,
+    /// Since when nothing is in the way.
+    calm_since: Option<u64>,
     sink: Option<Sink<'a>>,
     figures: Figures,
     violation: Option<Violation>,
@@ -164,7 +168,8 @@ impl<'a, P: Simulated> World<'a, P> {
             events: Events::default(),
             hosts,
             ledger: Ledger::default(),
-            observers: P::observers(),
+            observers: P::observers(load::bounds::<P>(&settings)),
+            calm_since: None,
             sink,
             figures: Figures { election_ms: settings.election / 1_000_000, ..Figures::default() },
             violation: None,

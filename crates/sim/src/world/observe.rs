@@ -7,6 +7,7 @@
 //! Observers cost nothing while there is none. They see cores and messages of their protocol by type.
 
 use crate::Violation;
+use crate::check::Load;
 use crate::schedule::CrashKind;
 use replog::{Entry, Index, LogId, LogOp, NodeId, ReplicatedLog, Setup, Status, Ticket};
 use std::time::Duration;
@@ -136,6 +137,15 @@ pub enum Happening<'a, P: ReplicatedLog> {
         /// Hash of the state's bytes in it.
         hash: u64,
     },
+    /// A look at what the node holds; told a few times a second while nothing is in the way.
+    Load {
+        /// The figures; those of the log come from elsewhere.
+        load: Load,
+        /// Nothing has been in the way for long enough to come to rest.
+        calm: bool,
+    },
+    /// A fault is in force somewhere; told as long as one is.
+    Disturbed,
     /// The process ended.
     Crashed {
         /// How; [`CrashKind::Kill`] also for a graceful end.

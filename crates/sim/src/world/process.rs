@@ -221,6 +221,7 @@ impl<P: Simulated> World<'_, P> {
             process.app.keep_up_once();
         }
         self.after_service(i);
+        self.tell_load(i);
     }
 
     /// Shows the service of a node what time it is there.

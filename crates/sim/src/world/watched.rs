@@ -24,6 +24,16 @@ fn plan(backend: Backend, seed: u64) -> Plan {
 /// Per backend. More were run by hand: 80 of each, clean.
 const SEEDS: u64 = 6;
 
+/// Nodes that are down start, cuts end.
+fn heal<P: Simulated>(world: &mut World<'_, P>) {
+    for i in 0..world.hosts.len() {
+        world.start(i);
+    }
+    for (a, b) in world.net.cuts() {
+        world.net.set_cut(a, b, false);
+    }
+}
+
 /// One fault or repair.
 fn disturb<P: Simulated>(world: &mut World<'_, P>, chance: &mut Rng) {
     let count = world.hosts.len();
@@ -46,11 +56,7 @@ fn disturb<P: Simulated>(world: &mut World<'_, P>, chance: &mut Rng) {
             world.net.set_cut(a, b, a != b);
             world.net.set_cut(b, a, a != b && both);
         }
-        6 => {
-            for (a, b) in world.net.cuts() {
-                world.net.set_cut(a, b, false);
-            }
-        }
+        6 => heal(world),
         _ => {
             let (a, b) = (node(chance), node(chance));
             if a != b {
@@ -60,18 +66,20 @@ fn disturb<P: Simulated>(world: &mut World<'_, P>, chance: &mut Rng) {
     }
 }
 
-/// 30 s under faults, a load on whoever leads; entries applied, and the first violation.
+/// 20 s under faults, then 20 s of rest, a load on whoever leads; entries applied, and the first violation.
 fn torture<P: Simulated>(plan: &Plan) -> (u64, Option<Violation>) {
     let mut world = World::<P>::new(plan, None);
     let mut chance = Rng::new(plan.seed ^ 0x7047_7572);
-    for number in 0..600_u64 {
+    for number in 0..800_u64 {
         let until = world.now + 50_000_000;
         world.events.schedule(until, Event::Tick);
         while world.advance(until) {}
         if world.violation.is_some() {
             break;
         }
-        if chance.one_in(6) {
+        if number >= 400 {
+            heal(&mut world);
+        } else if chance.one_in(6) {
             disturb(&mut world, &mut chance);
         }
         // An old leader that does not know it yet is given commands too.
