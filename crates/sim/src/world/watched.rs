@@ -1,6 +1,6 @@
 //! The white-box checks under crashes and cuts: many small runs without clients, only to watch the cores.
 
-use super::{Event, Simulated, World};
+use super::{Simulated, World};
 use crate::schedule::{ClusterPlan, CrashKind, Schedule, Variant, Workload};
 use crate::{Backend, Plan, Violation};
 use bytes::Bytes;
@@ -72,7 +72,6 @@ fn torture<P: Simulated>(plan: &Plan) -> (u64, Option<Violation>) {
     let mut chance = Rng::new(plan.seed ^ 0x7047_7572);
     for number in 0..800_u64 {
         let until = world.now + 50_000_000;
-        world.events.schedule(until, Event::Tick);
         while world.advance(until) {}
         if world.violation.is_some() {
             break;
