@@ -43,7 +43,7 @@ impl Replay<'_, '_> {
     }
 
     fn absent(&mut self, call: &Call<'_>, path: Path) {
-        let doubt = self.doubts.of(path, DOUBT_SELF);
+        let doubt = self.doubt_of(path, DOUBT_SELF);
         self.count(doubt);
         if let Some(node) = self.model.node(path).copied() {
             if doubt == 0 {
@@ -73,7 +73,7 @@ impl Replay<'_, '_> {
         let believed = self.model.node(path).copied();
         let shown = Node::of(stat, data);
         let differs = believed.map_or(BOTH, |believed| differs(&believed, &shown));
-        let doubt = self.doubts.of(path, BOTH);
+        let doubt = self.doubt_of(path, BOTH);
         self.count(doubt);
         let exact = stat.aversion == 0 && shown.stat() == *stat;
         if differs != 0 || !exact {
@@ -198,7 +198,7 @@ impl Replay<'_, '_> {
                 // Settled with one before it: they went with one session.
                 continue;
             }
-            if self.doubts.of(kid, DOUBT_SELF) == 0 {
+            if self.doubt_of(kid, DOUBT_SELF) == 0 {
                 let text = format!(
                     "session {:#x} lists {} at zxid {:#x} {} {}",
                     call.session,

@@ -17,6 +17,8 @@ use crate::resolve::{Hidden, Suspect};
 #[derive(Debug, Default)]
 pub(crate) struct Facet {
     certain: bool,
+    /// Whether anything has been said of it at all.
+    touched: bool,
     /// Indices of open suspects.
     suspects: Vec<usize>,
 }
@@ -28,9 +30,24 @@ pub(crate) struct Doubts {
     suspects: Vec<Suspect>,
     over: Vec<bool>,
     ends: Map<i64, usize>,
+    /// Nodes made in this history, with nothing unseen below them ever since: what was not made there is not there.
+    pure: Table<bool>,
 }
 
 impl Doubts {
+    /// A node was made, by a certain command.
+    pub(crate) fn born(&mut self, path: Path) {
+        *self.pure.at_mut(path) = self.of(path, DOUBT_KIDS) == 0;
+    }
+
+    /// If nobody ever spoke of this path and all below its parent is known, it is certain that there is nothing.
+    pub(crate) fn settle(&mut self, path: Path, parent: Path) {
+        let unseen = self.facets.first().is_some_and(|table| !table.at(path).touched);
+        if unseen && *self.pure.at(parent) {
+            self.shown(path, DOUBT_SELF | DOUBT_KIDS, 0);
+        }
+    }
+
     pub(crate) fn new(suspects: Vec<Suspect>) -> Self {
         let over = vec![false; suspects.len()];
         let ends = suspects.iter().enumerate().filter_map(|(at, suspect)| match suspect.what {
@@ -38,7 +55,7 @@ impl Doubts {
             Hidden::Call(_) => None,
         });
         let ends = ends.collect();
-        Self { facets: <[Table<Facet>; 2]>::default(), suspects, over, ends }
+        Self { facets: <[Table<Facet>; 2]>::default(), suspects, over, ends, pure: Table::default() }
     }
 
     fn tables(bits: u8) -> impl Iterator<Item = usize> {
@@ -75,8 +92,12 @@ impl Doubts {
 
     /// An open suspect may have touched these facets from now on.
     pub(crate) fn suspect(&mut self, at: usize, path: Path, bits: u8) {
+        if bits & DOUBT_KIDS != 0 {
+            *self.pure.at_mut(path) = false;
+        }
         for table in Self::tables(bits) {
             let Some(facet) = self.facets.get_mut(table).map(|table| table.at_mut(path)) else { continue };
+            facet.touched = true;
             if !facet.suspects.contains(&at) {
                 facet.suspects.push(at);
             }
@@ -87,7 +108,7 @@ impl Doubts {
     pub(crate) fn shown(&mut self, path: Path, bits: u8, zxid: i64) {
         for table in Self::tables(bits) {
             let Some(facet) = self.facets.get_mut(table).map(|table| table.at_mut(path)) else { continue };
-            facet.certain = true;
+            (facet.certain, facet.touched) = (true, true);
             if !facet.suspects.is_empty() {
                 let (over, suspects) = (&self.over, &self.suspects);
                 facet.suspects.retain(|at| {
@@ -100,9 +121,13 @@ impl Doubts {
 
     /// These facets were touched in a way that is not known in full.
     pub(crate) fn lose(&mut self, path: Path, bits: u8) {
+        if bits & DOUBT_KIDS != 0 {
+            *self.pure.at_mut(path) = false;
+        }
         for table in Self::tables(bits) {
             if let Some(table) = self.facets.get_mut(table) {
-                table.at_mut(path).certain = false;
+                let facet = table.at_mut(path);
+                (facet.certain, facet.touched) = (false, true);
             }
         }
     }

@@ -168,8 +168,4 @@ impl<T: Default> Table<T> {
         }
         self.all.get_mut(index).unwrap_or(&mut self.none)
     }
-
-    pub(crate) fn iter(&self) -> impl Iterator<Item = (Path, &T)> {
-        self.all.iter().enumerate().map(|(index, entry)| (Path(index as u32), entry))
-    }
 }

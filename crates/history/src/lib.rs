@@ -7,8 +7,6 @@
 //! Nothing here knows a consensus protocol, or the implementation of the tree: a checker that shared code with what it
 //! checks would share its mistakes.
 
-#![allow(dead_code, reason = "more checkers follow")]
-
 mod check;
 mod correct;
 mod doubt;
@@ -18,11 +16,15 @@ pub mod jsonl;
 mod model;
 mod record;
 mod replay;
+mod report;
 mod resolve;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
+mod timeline;
 
 pub use check::{Checked, Finding, Tally, check, check_all};
 pub use record::{
     CreateMode, Event, EventKind, FORMAT, Header, History, Op, Outcome, Reply, Stat, WatchMode, What,
 };
+pub use report::{ENOUGH_PER_SECOND, PhaseRate, rates, report, tell};
+pub use timeline::timeline_html;

@@ -244,26 +244,32 @@ impl<'h, 's> Replay<'h, 's> {
             Op::Create { path, mode, .. } => {
                 let parent = self.model.names.path(parent_of(path));
                 if is_sequential(*mode) {
-                    return self.doubts.of(parent, BOTH) != 0;
+                    return self.doubt_of(parent, BOTH) != 0;
                 }
                 let path = self.model.names.path(path);
-                self.doubts.of(parent, DOUBT_SELF) | self.doubts.of(path, DOUBT_SELF) != 0
+                self.doubt_of(parent, DOUBT_SELF) | self.doubt_of(path, DOUBT_SELF) != 0
             }
             Op::Delete { path, .. } => {
                 let path = self.model.names.path(path);
                 let parent = self.model.names.parent(path);
-                self.doubts.of(parent, DOUBT_SELF) | self.doubts.of(path, BOTH) != 0
+                self.doubt_of(parent, DOUBT_SELF) | self.doubt_of(path, BOTH) != 0
             }
             Op::Set { path, .. } => {
                 let path = self.model.names.path(path);
-                self.doubts.of(path, BOTH) != 0
+                self.doubt_of(path, BOTH) != 0
             }
             Op::Check { path, .. } => {
                 let path = self.model.names.path(path);
-                self.doubts.of(path, DOUBT_SELF) != 0
+                self.doubt_of(path, DOUBT_SELF) != 0
             }
             _ => false,
         }
+    }
+
+    /// Which of these facets are in doubt.
+    pub(crate) fn doubt_of(&mut self, path: Path, bits: u8) -> u8 {
+        self.doubts.settle(path, self.model.names.parent(path));
+        self.doubts.of(path, bits)
     }
 
     fn write(&mut self, index: usize) {
@@ -363,6 +369,7 @@ impl<'h, 's> Replay<'h, 's> {
             (Op::Create { .. }, Outcome::Ok(Reply::Created { path, .. })) => {
                 let path = self.model.names.path(path);
                 self.shown(path, BOTH, call.zxid);
+                self.doubts.born(path);
             }
             (Op::Set { path, .. }, Outcome::Ok(Reply::Stat(_))) => {
                 let path = self.model.names.path(path);

@@ -381,12 +381,16 @@ impl World {
                 }
             }
             _ if !self.client(client).connected => self.connect(client),
-            _ if self.client(client).pending.len() < 3 => {
+            _ if self.client(client).pending.len() < 3 && !self.is_closing(client) => {
                 let op = self.draw(client);
                 self.ask(client, op);
             }
             _ => {}
         }
+    }
+
+    fn is_closing(&mut self, client: u32) -> bool {
+        self.client(client).pending.iter().any(|(_, op)| matches!(op, Op::Close))
     }
 
     /// Its session ends for want of heartbeats, and it learns of that.
@@ -458,6 +462,8 @@ impl World {
         (0..SERVERS).for_each(|server| self.apply_all(server));
         self.record(0, What::Healed);
         for client in 1..=CLIENTS {
+            let server = self.client(client).server;
+            self.apply_all(server);
             if !self.client(client).connected {
                 self.connect(client);
             }

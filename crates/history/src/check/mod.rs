@@ -12,6 +12,7 @@
 mod c01_linearizable_writes;
 mod c02_lost_writes;
 mod c03_session_order;
+mod c04_real_states;
 mod c05_sync;
 mod c06_sequential;
 mod c07_sessions;
@@ -102,6 +103,7 @@ pub fn check_all(history: &History) -> Checked {
     let ends = resolved.ends();
     let mut replayed = Replay::run(&facts, resolved, &mut sink);
     c02_lost_writes::check(&facts, &mut sink);
+    c04_real_states::check(&facts, &mut replayed, &mut sink);
     c05_sync::check(&facts, &mut sink);
     c06_sequential::check(&facts, &mut sink);
     c07_sessions::check(&facts, &ends, &mut sink);
