@@ -1,7 +1,9 @@
 //! What can be done to a history. Each changes as little as it can.
 
-use history::{CreateMode, Event, EventKind, History, Op, Outcome, Reply, Stat, What};
-use std::collections::BTreeMap;
+mod case;
+
+pub use case::Case;
+use history::{CreateMode, Event, EventKind, Op, Outcome, Reply, Stat, What};
 
 pub struct Corruption {
     pub name: &'static str,
@@ -10,12 +12,6 @@ pub struct Corruption {
     pub faults: bool,
     /// False: there is no place for it.
     pub apply: fn(&mut Case) -> bool,
-}
-
-pub struct Case {
-    pub history: History,
-    /// Per call: its `Invoke` and `Return`.
-    calls: BTreeMap<u64, (usize, Option<usize>)>,
 }
 
 const fn plain(name: &'static str, checker: &'static str, apply: fn(&mut Case) -> bool) -> Corruption {
@@ -188,208 +184,6 @@ fn owned(outcome: &Outcome) -> bool {
     stat.ephemeral_owner != 0
 }
 
-impl Case {
-    pub fn new(history: History) -> Self {
-        let mut calls = BTreeMap::new();
-        for (index, event) in history.events.iter().enumerate() {
-            match &event.what {
-                What::Invoke { call, .. } => drop(calls.insert(*call, (index, None))),
-                What::Return { call, .. } => calls.get_mut(call).unwrap().1 = Some(index),
-                _ => {}
-            }
-        }
-        Self { history, calls }
-    }
-
-    fn what(&mut self, index: usize) -> &mut What {
-        &mut self.history.events[index].what
-    }
-
-    fn op(&self, call: u64) -> (&Op, i64) {
-        match &self.history.events[self.calls[&call].0].what {
-            What::Invoke { op, session, .. } => (op, *session),
-            _ => unreachable!(),
-        }
-    }
-
-    /// Answered calls: (call, invoke, return), in the order of the answers.
-    fn answered(&self) -> Vec<(u64, usize, usize)> {
-        let all = self.calls.iter().filter_map(|(call, (from, to))| Some((*call, *from, (*to)?)));
-        let mut all: Vec<_> = all.collect();
-        all.sort_by_key(|(.., to)| *to);
-        all
-    }
-
-    fn answer(&mut self, to: usize) -> (&mut i64, &mut Outcome) {
-        match self.what(to) {
-            What::Return { zxid, outcome, .. } => (zxid, outcome),
-            _ => unreachable!(),
-        }
-    }
-
-    fn zxid(&self, to: usize) -> i64 {
-        match &self.history.events[to].what {
-            What::Return { zxid, .. } | What::Watch { zxid, .. } => *zxid,
-            _ => 0,
-        }
-    }
-
-    /// An answered call in the second half, where everything has been seen once.
-    fn late(&self, fits: impl Fn(&Op, &Outcome) -> bool) -> Option<usize> {
-        let middle = self.history.events.len() / 2;
-        let mut calls = self.answered().into_iter().filter(|(.., to)| *to > middle);
-        let found = calls.find(|(call, _, to)| match &self.history.events[*to].what {
-            What::Return { outcome, .. } => fits(self.op(*call).0, outcome),
-            _ => false,
-        });
-        found.map(|(.., to)| to)
-    }
-
-    fn outcome_of(&mut self, fits: fn(&Op, &Outcome) -> bool, change: fn(&mut Outcome)) -> bool {
-        let found = self.late(fits);
-        if let Some(to) = found {
-            change(self.answer(to).1);
-        }
-        found.is_some()
-    }
-
-    fn stat_of(&mut self, fits: fn(&Op) -> bool, change: fn(&mut Stat)) -> bool {
-        let found = self.late(|op, out| fits(op) && matches!(out, Outcome::Ok(Reply::Stat(_))));
-        if let Some(to) = found
-            && let Outcome::Ok(Reply::Stat(stat)) = self.answer(to).1
-        {
-            change(stat);
-        }
-        found.is_some()
-    }
-
-    fn zxid_of(&mut self, fits: fn(&Op) -> bool, change: fn(i64) -> i64) -> bool {
-        let found = self.late(|op, _| fits(op));
-        if let Some(to) = found {
-            let zxid = self.answer(to).0;
-            *zxid = change(*zxid);
-        }
-        found.is_some()
-    }
-
-    fn data_of(&mut self, at: &str, change: fn(&mut String, &mut Stat)) -> bool {
-        let found = self.late(|op, out| reads(op, at) && matches!(out, Outcome::Ok(Reply::Data { .. })));
-        if let Some(to) = found
-            && let Outcome::Ok(Reply::Data { data, stat }) = self.answer(to).1
-        {
-            change(data, stat);
-        }
-        found.is_some()
-    }
-
-    fn names_of(&mut self, change: fn(&mut Vec<String>, &mut Stat)) -> bool {
-        let some =
-            |out: &Outcome| matches!(out, Outcome::Ok(Reply::Children { names, .. }) if !names.is_empty());
-        let found =
-            self.late(|op, out| matches!(op, Op::Children { path, .. } if path == "/set") && some(out));
-        if let Some(to) = found
-            && let Outcome::Ok(Reply::Children { names, stat }) = self.answer(to).1
-        {
-            change(names, stat);
-        }
-        found.is_some()
-    }
-
-    fn end(&self) -> usize {
-        self.history.events.iter().position(|event| event.what == What::Final).unwrap()
-    }
-
-    fn final_names(&mut self, change: fn(&mut Vec<String>)) -> bool {
-        let end = self.end();
-        for index in end..self.history.events.len() {
-            if let What::Return { call, .. } = self.history.events[index].what
-                && matches!(self.op(call).0, Op::Children { path, .. } if path == "/set")
-                && let Outcome::Ok(Reply::Children { names, stat }) = self.answer(index).1
-                && !names.is_empty()
-            {
-                change(names);
-                stat.num_children = names.len() as i32;
-                return true;
-            }
-        }
-        false
-    }
-
-    fn final_data(&mut self, change: fn(&mut String)) -> bool {
-        let end = self.end();
-        for index in end..self.history.events.len() {
-            if let What::Return { call, .. } = self.history.events[index].what
-                && reads(self.op(call).0, "/bank/x")
-                && let Outcome::Ok(Reply::Data { data, .. }) = self.answer(index).1
-            {
-                change(data);
-                return true;
-            }
-        }
-        false
-    }
-
-    /// The second of two reads of one node by one session.
-    fn reread(&mut self, change: fn(&mut Stat)) -> bool {
-        let mut seen = BTreeMap::new();
-        for (call, _, to) in self.answered() {
-            let (op, session) = self.op(call);
-            let Op::Get { path, .. } = op else { continue };
-            let key = (session, path.clone());
-            if let Outcome::Ok(Reply::Data { stat, .. }) = self.answer(to).1
-                && let Some(before) = seen.insert(key, *stat)
-                && before.mzxid == stat.mzxid
-                && stat.mzxid > stat.czxid
-            {
-                change(stat);
-                return true;
-            }
-        }
-        false
-    }
-
-    /// Indices of events with a zxid, in the second half.
-    fn events(&self) -> Vec<usize> {
-        let all = self.history.events.iter().enumerate().skip(self.history.events.len() / 3);
-        all.filter(|(_, e)| matches!(e.what, What::Watch { zxid, .. } if zxid > 0))
-            .map(|(at, _)| at)
-            .collect()
-    }
-
-    fn event(&mut self, change: fn(&mut i64, &mut EventKind, &mut String)) -> bool {
-        let Some(at) = self.events().first().copied() else { return false };
-        if let What::Watch { zxid, kind, path, .. } = self.what(at) {
-            change(zxid, kind, path);
-        }
-        true
-    }
-
-    fn multi(&mut self, change: fn(&mut Vec<Outcome>) -> bool) -> bool {
-        for (.., to) in self.answered() {
-            if let Outcome::Ok(Reply::Multi(results)) = self.answer(to).1
-                && change(results)
-            {
-                return true;
-            }
-        }
-        false
-    }
-
-    fn insert(&mut self, at: usize, client: u32, what: What) {
-        let at_us = self.history.events[at - 1].at_us;
-        self.history.events.insert(at, Event { at_us, client, what });
-    }
-
-    /// Answered writes of the second half, by zxid.
-    fn writes(&self) -> Vec<usize> {
-        let all = self.answered().into_iter().filter(|(call, ..)| is_write(self.op(*call).0));
-        let mut all: Vec<_> =
-            all.map(|(.., to)| to).filter(|to| *to > self.history.events.len() / 2).collect();
-        all.sort_by_key(|to| self.zxid(*to));
-        all
-    }
-}
-
 fn swapped_zxids(case: &mut Case) -> bool {
     let writes = case.writes();
     let (first, last) = (writes[0], writes[writes.len() - 1]);
@@ -519,8 +313,8 @@ fn closed_resumed(case: &mut Case) -> bool {
 fn closed_writes(case: &mut Case) -> bool {
     let Some((to, session, _)) = closed(case) else { return false };
     let end = case.zxid(to);
-    let own = case.answered().into_iter().filter(|(call, _, at)| *at < to && case.op(*call).1 == session);
-    let last = own.filter(|(call, ..)| is_write(case.op(*call).0)).next_back();
+    let mut own = case.answered().into_iter().filter(|(call, _, at)| *at < to && case.op(*call).1 == session);
+    let last = own.rfind(|(call, ..)| is_write(case.op(*call).0));
     let Some((.., last)) = last else { return false };
     // Its last write and the close change places in the order of zxids.
     let before = case.zxid(last);
