@@ -1,5 +1,6 @@
 //! Where mutants are hunted: what one trial runs.
 
+use super::Play;
 use crate::{Backend, Violation};
 use replog::conformance as suite;
 use serde::{Deserialize, Serialize};
@@ -20,13 +21,16 @@ pub enum Ground {
     Storm,
     /// One case of the conformance suite; the seed says which.
     Suite,
+    /// A directed run of the cores ([`Play`]), by its name.
+    Play(String),
 }
 
 impl Ground {
     /// All of them.
     #[must_use]
     pub fn all() -> Vec<Self> {
-        vec![Self::Suite, Self::Storm, Self::Cores]
+        let plays = Play::ALL.iter().map(|p| Self::Play(p.name().to_owned()));
+        [Self::Suite, Self::Storm, Self::Cores].into_iter().chain(plays).collect()
     }
 
     /// The ground of this name.
@@ -35,7 +39,8 @@ impl Ground {
         match name {
             "suite" => Self::Suite,
             "storm" => Self::Storm,
-            _ => Self::Cores,
+            "cores" => Self::Cores,
+            play => Self::Play(play.to_owned()),
         }
     }
 
@@ -46,6 +51,7 @@ impl Ground {
             Self::Cores => "cores",
             Self::Storm => "storm",
             Self::Suite => "suite",
+            Self::Play(name) => name,
         }
     }
 }
@@ -89,7 +95,7 @@ impl Trial {
     pub fn seeds(ground: &Ground) -> Option<u64> {
         match ground {
             Ground::Suite => Some(cases::<raft::Raft>().len() as u64),
-            Ground::Cores | Ground::Storm => None,
+            Ground::Cores | Ground::Storm | Ground::Play(_) => None,
         }
     }
 
@@ -99,6 +105,14 @@ impl Trial {
         match &self.ground {
             Ground::Cores => caught(|| drop(self.backend.run(self.seed, ROUNDS))),
             Ground::Storm => caught(|| drop(self.backend.storm(self.seed, STORMS))),
+            Ground::Play(name) => {
+                let play = Play::ALL.into_iter().find(|p| p.name() == name)?;
+                caught(|| match self.backend {
+                    Backend::Zab => play.run::<zab::Zab>(self.seed, |o, k| o.limits.keep_entries = k),
+                    Backend::Raft => play.run::<raft::Raft>(self.seed, |o, k| o.limits.keep_entries = k),
+                    Backend::Paxos => play.run::<paxos::Paxos>(self.seed, |o, k| o.limits.keep_entries = k),
+                })
+            }
             Ground::Suite => {
                 let cases = match self.backend {
                     Backend::Zab => cases::<zab::Zab>(),

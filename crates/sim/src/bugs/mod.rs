@@ -16,11 +16,13 @@ mod bank;
 mod command;
 mod ground;
 mod hunt;
+mod plays;
 
 pub use bank::{Bank, Entry};
 pub use command::Command;
 pub use ground::{Ground, Trial};
 pub use hunt::{Found, Hunt, Outcome, clean, hunt, verify};
+pub use plays::Play;
 
 use crate::Backend;
 use replog::mutant as rules;
@@ -90,7 +92,28 @@ impl Bug {
     pub fn grounds(self) -> Vec<Ground> {
         match self.krate {
             "wal" | "server" | "znode" => Vec::new(),
-            _ => vec![Ground::Suite, Ground::Storm, Ground::Cores],
+            _ => {
+                let plays = self.plays().iter().map(|p| Ground::Play(p.name().to_owned()));
+                plays.chain([Ground::Suite, Ground::Storm, Ground::Cores]).collect()
+            }
+        }
+    }
+
+    /// Directed runs for what chance finds too rarely.
+    fn plays(self) -> &'static [Play] {
+        match self.name {
+            "VoteBeforeDurable"
+            | "VoteForgotten"
+            | "PromiseUngated"
+            | "PromiseForgotten"
+            | "PromiseBeforeDurable" => &[Play::ForgetfulMiddle],
+            "CountOldTerms" => &[Play::Figure8],
+            "TimerResetOnRefusal" => &[Play::OneCandidate],
+            "EpochBeforeHistory" | "NewLeaderAckBeforeDurable" | "UnsyncedCount" => &[Play::CutShort],
+            "ZabInstallsBackwards" | "OutboxSurvivesLink" => &[Play::BrokenStream],
+            "StopAtHole" | "ForeignBallotCounts" => &[Play::LossyBursts],
+            "ProposeBeforeBallotDurable" => &[Play::LeadsTwice],
+            _ => &[],
         }
     }
 }
