@@ -335,7 +335,6 @@ impl Paxos {
                 d.promises.iter().flat_map(|p| p.held.iter()).filter(|r| r.from <= slot && slot <= r.to);
             let best = theirs.map(|r| r.ballot).chain(self.slots.run_at(slot).map(|r| r.ballot)).max();
             match (best, d.gathered.get(&slot)) {
-                (None, _) if mutant!(StopAtHole) => break,
                 (None, _) => choices.push(false),
                 (Some(ballot), Some(entry)) if entry.ballot >= ballot || mutant!(AnyBallotWins) => {
                     choices.push(true)

@@ -93,7 +93,6 @@ mutants! {
         PromiseWithoutPrefix: "a promise says where its sender's chosen prefix ends", "trap 3.2, 3.4 (OmniPaxos #58)";
         AnyBallotWins: "of a slot's values the one of the highest ballot is taken", "trap 3.3 (P2c)";
         NothingReproposed: "what phase 1 found is proposed before anything new", "trap 3.3";
-        StopAtHole: "a hole is filled, and what lies above it is proposed again", "trap 3.3";
         ProposeBeforeBallotDurable: "a ballot is durable before anything is proposed in it", "trap 3.5, schedule 1";
         PromiseTakenBack: "nothing is accepted below the promise", "paxos-simple §2.2 P1b";
         ForeignBallotCounts: "acceptances are counted in their own ballot", "paxos-simple §2.2 P2";

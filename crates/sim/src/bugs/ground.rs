@@ -1,10 +1,12 @@
 //! Where mutants are hunted: what one trial runs.
 
 use super::Play;
-use crate::{Backend, Violation};
+use crate::schedule::Schedule;
+use crate::{Backend, Plan, Violation};
 use replog::conformance as suite;
 use serde::{Deserialize, Serialize};
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
 
 /// Faults of a run of the cores alone.
 const ROUNDS: u32 = 60;
@@ -23,6 +25,10 @@ pub enum Ground {
     Suite,
     /// A directed run of the cores ([`Play`]), by its name.
     Play(String),
+    /// The log alone on a disk that crashes.
+    Disk,
+    /// A whole cluster with clients, under the named schedule of `sim/schedules`.
+    World(String),
 }
 
 impl Ground {
@@ -30,7 +36,7 @@ impl Ground {
     #[must_use]
     pub fn all() -> Vec<Self> {
         let plays = Play::ALL.iter().map(|p| Self::Play(p.name().to_owned()));
-        [Self::Suite, Self::Storm, Self::Cores].into_iter().chain(plays).collect()
+        [Self::Suite, Self::Storm, Self::Cores, Self::Disk].into_iter().chain(plays).collect()
     }
 
     /// The ground of this name.
@@ -40,7 +46,9 @@ impl Ground {
             "suite" => Self::Suite,
             "storm" => Self::Storm,
             "cores" => Self::Cores,
-            play => Self::Play(play.to_owned()),
+            "disk" => Self::Disk,
+            play if Play::named(play).is_some() => Self::Play(play.to_owned()),
+            schedule => Self::World(schedule.to_owned()),
         }
     }
 
@@ -51,7 +59,8 @@ impl Ground {
             Self::Cores => "cores",
             Self::Storm => "storm",
             Self::Suite => "suite",
-            Self::Play(name) => name,
+            Self::Play(name) | Self::World(name) => name,
+            Self::Disk => "disk",
         }
     }
 }
@@ -95,7 +104,7 @@ impl Trial {
     pub fn seeds(ground: &Ground) -> Option<u64> {
         match ground {
             Ground::Suite => Some(cases::<raft::Raft>().len() as u64),
-            Ground::Cores | Ground::Storm | Ground::Play(_) => None,
+            Ground::Cores | Ground::Storm | Ground::Play(_) | Ground::Disk | Ground::World(_) => None,
         }
     }
 
@@ -106,13 +115,15 @@ impl Trial {
             Ground::Cores => caught(|| drop(self.backend.run(self.seed, ROUNDS))),
             Ground::Storm => caught(|| drop(self.backend.storm(self.seed, STORMS))),
             Ground::Play(name) => {
-                let play = Play::ALL.into_iter().find(|p| p.name() == name)?;
+                let play = Play::named(name)?;
                 caught(|| match self.backend {
                     Backend::Zab => play.run::<zab::Zab>(self.seed, |o, k| o.limits.keep_entries = k),
                     Backend::Raft => play.run::<raft::Raft>(self.seed, |o, k| o.limits.keep_entries = k),
                     Backend::Paxos => play.run::<paxos::Paxos>(self.seed, |o, k| o.limits.keep_entries = k),
                 })
             }
+            Ground::Disk => super::disks::run(self.seed),
+            Ground::World(name) => self.world(name),
             Ground::Suite => {
                 let cases = match self.backend {
                     Backend::Zab => cases::<zab::Zab>(),
@@ -122,6 +133,22 @@ impl Trial {
                 let case = usize::try_from(self.seed).ok().and_then(|seed| cases.get(seed % cases.len()))?;
                 caught(case)
             }
+        }
+    }
+
+    /// Under a named schedule; one that cannot be read is a violation of its own.
+    fn world(&self, name: &str) -> Option<Violation> {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("schedules");
+        let found = [folder.join("bugs"), folder]
+            .map(|f| f.join(format!("{name}.toml")))
+            .into_iter()
+            .find(|p| p.exists());
+        let read = found.ok_or_else(|| format!("no schedule named {name}"));
+        match read.and_then(|path| Schedule::load(&path).map_err(|e| e.to_string())) {
+            Ok(schedule) => {
+                crate::run(&Plan { backend: self.backend, seed: self.seed, schedule }, None).violation
+            }
+            Err(text) => Some(Violation { checker: "schedule".to_owned(), text, at_us: 0 }),
         }
     }
 

@@ -14,6 +14,7 @@
 
 mod bank;
 mod command;
+mod disks;
 mod ground;
 mod hunt;
 mod plays;
@@ -91,7 +92,8 @@ impl Bug {
     #[must_use]
     pub fn grounds(self) -> Vec<Ground> {
         match self.krate {
-            "wal" | "server" | "znode" => Vec::new(),
+            "wal" => vec![Ground::Disk],
+            "server" | "znode" => Vec::new(),
             _ => {
                 let plays = self.plays().iter().map(|p| Ground::Play(p.name().to_owned()));
                 plays.chain([Ground::Suite, Ground::Storm, Ground::Cores]).collect()
@@ -102,16 +104,14 @@ impl Bug {
     /// Directed runs for what chance finds too rarely.
     fn plays(self) -> &'static [Play] {
         match self.name {
-            "VoteBeforeDurable"
-            | "VoteForgotten"
-            | "PromiseUngated"
-            | "PromiseForgotten"
-            | "PromiseBeforeDurable" => &[Play::ForgetfulMiddle],
+            "VoteBeforeDurable" | "VoteForgotten" | "PromiseUngated" | "PromiseForgotten" => {
+                &[Play::ForgetfulMiddle]
+            }
             "CountOldTerms" => &[Play::Figure8],
             "TimerResetOnRefusal" => &[Play::OneCandidate],
             "EpochBeforeHistory" | "NewLeaderAckBeforeDurable" | "UnsyncedCount" => &[Play::CutShort],
             "ZabInstallsBackwards" | "OutboxSurvivesLink" => &[Play::BrokenStream],
-            "StopAtHole" | "ForeignBallotCounts" => &[Play::LossyBursts],
+            "ForeignBallotCounts" => &[Play::LossyBursts],
             "ProposeBeforeBallotDurable" => &[Play::LeadsTwice],
             _ => &[],
         }

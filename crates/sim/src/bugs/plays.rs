@@ -53,6 +53,12 @@ impl Play {
         }
     }
 
+    /// The one of this name.
+    #[must_use]
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|p| p.name() == name)
+    }
+
     /// Plays it.
     ///
     /// # Panics
@@ -121,7 +127,10 @@ fn converge<P: ReplicatedLog>(c: &mut Cluster<P>) {
 /// 3. n2 asks. If n3 has forgotten, both lead.
 fn forgetful_middle<P: ReplicatedLog>(seed: u64, rng: &mut Rng, keep: KeepEntries<P>) {
     let fsync_ms = rng.below(12);
-    let mut c = Cluster::<P>::new(options::<P>(seed, 3, fsync_ms, keep));
+    let mut options = options::<P>(seed, 3, fsync_ms, keep);
+    // Longer than links need to come up: both ask before either has got its answer.
+    options.network.latency = Duration::from_millis(4);
+    let mut c = Cluster::<P>::new(options);
     led(&mut c);
     c.propose(3);
     c.run_for(Duration::from_millis(200));
@@ -131,10 +140,10 @@ fn forgetful_middle<P: ReplicatedLog>(seed: u64, rng: &mut Rng, keep: KeepEntrie
         c.run_for(Duration::from_millis(3500));
         c.restart(N3);
         for _ in 0..5 {
-            wait(&mut c, rng, 30);
+            wait(&mut c, rng, 60);
             c.propose_to(N1, 1);
             c.propose_to(N2, 1);
-            wait(&mut c, rng, 10);
+            wait(&mut c, rng, 15);
             c.crash(N3, Crash::Power);
             wait(&mut c, rng, 2);
             c.restart(N3);
@@ -289,12 +298,18 @@ fn leads_twice<P: ReplicatedLog>(seed: u64, rng: &mut Rng, keep: KeepEntries<P>)
     for _ in 0..5 {
         led(&mut c);
         c.run_for(Duration::from_millis(500));
-        for id in c.nodes() {
-            c.crash(id, Crash::Power);
-        }
         let mut order = [N1, N2, N3];
         order.rotate_left(rng.below(3) as usize);
         let [a, b, late] = order;
+        // Something that the late one does not know.
+        c.isolate(late);
+        c.propose(2);
+        c.run_for(Duration::from_millis(60));
+        wait(&mut c, rng, 60);
+        for id in c.nodes() {
+            c.crash(id, Crash::Power);
+        }
+        c.heal();
         c.restart(a);
         c.restart(b);
         let leads = |c: &Cluster<P>, n: NodeId| c.status(n).is_some_and(|s| s.role == Role::Leader);
