@@ -1,12 +1,11 @@
 //! Where mutants are hunted: what one trial runs.
 
 use super::Play;
-use crate::schedule::Schedule;
-use crate::{Backend, Plan, Violation};
+use crate::case::{Case, Source};
+use crate::{Backend, Violation};
 use replog::conformance as suite;
 use serde::{Deserialize, Serialize};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::Path;
 
 /// Faults of a run of the cores alone.
 const ROUNDS: u32 = 60;
@@ -27,7 +26,7 @@ pub enum Ground {
     Play(String),
     /// The log alone on a disk that crashes.
     Disk,
-    /// A whole cluster with clients, under the named schedule of `sim/schedules`.
+    /// Whole servers with clients: `swarm`, `row-7` of the fault matrix, or a named schedule.
     World(String),
 }
 
@@ -136,20 +135,26 @@ impl Trial {
         }
     }
 
-    /// Under a named schedule; one that cannot be read is a violation of its own.
+    /// Whole servers and clients: the white-box checks of the run, then those of the history. A schedule that cannot be
+    /// read is a violation of its own.
     fn world(&self, name: &str) -> Option<Violation> {
-        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("schedules");
-        let found = [folder.join("bugs"), folder]
-            .map(|f| f.join(format!("{name}.toml")))
-            .into_iter()
-            .find(|p| p.exists());
-        let read = found.ok_or_else(|| format!("no schedule named {name}"));
-        match read.and_then(|path| Schedule::load(&path).map_err(|e| e.to_string())) {
-            Ok(schedule) => {
-                crate::run(&Plan { backend: self.backend, seed: self.seed, schedule }, None).violation
+        let source = match (name, name.strip_prefix("row-").and_then(|n| n.parse().ok())) {
+            ("swarm", _) => Source::Swarm,
+            (_, Some(row)) => Source::Row(row),
+            _ => Source::Schedule(name.to_owned()),
+        };
+        let plan = match (Case { backend: self.backend, seed: self.seed, source, variant: None }).plan() {
+            Ok(plan) => plan,
+            Err(e) => {
+                return Some(Violation { checker: "schedule".to_owned(), text: e.to_string(), at_us: 0 });
             }
-            Err(text) => Some(Violation { checker: "schedule".to_owned(), text, at_us: 0 }),
-        }
+        };
+        let report = crate::run(&plan, None);
+        report.violation.or_else(|| {
+            let finding = history::check(&report.history).into_iter().next()?;
+            let at_us = report.figures.simulated_us;
+            Some(Violation { checker: finding.checker.to_string(), text: finding.text, at_us })
+        })
     }
 
     /// The words after `sim` that run it again.

@@ -93,7 +93,12 @@ impl Bug {
     pub fn grounds(self) -> Vec<Ground> {
         match self.krate {
             "wal" => vec![Ground::Disk],
-            "server" | "znode" => Vec::new(),
+            // What clients see, under the faults of sessions: leaders that fall, stop or are cut off, installs, storms.
+            "server" | "znode" => {
+                let where_sessions_suffer =
+                    ["row-38", "swarm", "row-2", "row-4", "row-19", "row-31", "row-32"];
+                where_sessions_suffer.map(|name| Ground::World(name.to_owned())).to_vec()
+            }
             _ => {
                 let plays = self.plays().iter().map(|p| Ground::Play(p.name().to_owned()));
                 plays.chain([Ground::Suite, Ground::Storm, Ground::Cores]).collect()
