@@ -217,7 +217,7 @@ pub enum Action {
     Isolate { node: Target },
     /// Two groups: the leader with so many followers, and the rest.
     Split { with_leader: u32 },
-    /// All links but those of this node are cut, and its own are whole again (quorum-loss; five voters).
+    /// All links but those of this node are cut (quorum-loss; five voters).
     HubOnly { hub: Target },
     /// The link between two nodes goes down and comes back every `period_ms`, until `heal`.
     Flap { a: Target, b: Target, period_ms: u64 },
