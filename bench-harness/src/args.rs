@@ -20,6 +20,11 @@ pub(crate) enum Action {
     Compare(Compare),
     /// Do to real servers what can go wrong, record what clients see, and check it.
     Live(Live),
+    /// Let the checkers judge a recorded history again.
+    Check {
+        /// A file of lines in the format `menagerie.history/1`.
+        history: PathBuf,
+    },
     /// Make the reports of a run again from its run.json.
     Report {
         /// The run's folder.

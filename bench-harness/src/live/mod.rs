@@ -36,6 +36,9 @@ use crate::environment::{Environment, output};
 use crate::peers::zookeeper::ZooKeeper;
 use anyhow::{Context, Result, bail};
 use stand::Kind;
+use std::fs::File;
+use std::io::BufReader;
+use std::path::Path;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 /// Runs every system that was asked for.
@@ -73,6 +76,28 @@ pub(crate) fn live(options: &args::Live) -> Result<()> {
     if options.smoke && options.histories.is_none() {
         let _ = std::fs::remove_dir_all(&histories);
     }
+    Ok(())
+}
+
+/// Judges a recorded history.
+///
+/// # Errors
+/// It is none, or a checker finds something.
+pub(crate) fn check_again(file: &Path) -> Result<()> {
+    let open = File::open(file).with_context(|| format!("{}", file.display()))?;
+    let history = history::jsonl::read(&mut BufReader::new(open))?;
+    let checked = history::check_all(&history);
+    println!("{}: {} events", history.header.system, history.events.len());
+    for (checker, tally) in &checked.coverage {
+        println!("  {checker}: {} judged, {} left open", tally.judged, tally.skipped);
+    }
+    for finding in &checked.findings {
+        println!("{}: {}", finding.checker, finding.text);
+        for event in finding.events.iter().filter_map(|at| history.events.get(*at)) {
+            println!("    {}", serde_json::to_string(event)?);
+        }
+    }
+    anyhow::ensure!(checked.findings.is_empty(), "{} findings", checked.findings.len());
     Ok(())
 }
 

@@ -60,7 +60,7 @@ async fn perform(kind: &Kind, options: &args::Live, seed: u64) -> Result<(Nemesi
     timeout(Duration::from_secs(60), founder.run()).await.context("the foundation takes too long")?;
     let clients = start_clients(&stage, options.clients, seed);
     let mut nemesis = Nemesis::new(stand, Arc::clone(&stage), kind.is_ours(), seed);
-    let (pause, tail) = if options.smoke { ((400, 900), 1500) } else { ((800, 1900), 6000) };
+    let (pause, tail) = if options.smoke { ((400, 900), 1500) } else { ((800, 1900), 16_500) };
     nemesis.is_brief = options.smoke;
     let faults = options.faults();
     let deadline = Instant::now() + Duration::from_secs(60 + 4 * faults as u64);

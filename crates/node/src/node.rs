@@ -196,6 +196,7 @@ impl<D: Disk> Storage<D> {
             wal.sync()?;
             recovered.base = snapshot;
         }
+        wal.cover(&mut recovered, snapshot)?;
         let bootstrap =
             || vec![ConfigurationAt { from: Index::ZERO, configuration: config.configuration.clone() }];
         let configurations =

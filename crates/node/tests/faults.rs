@@ -130,6 +130,39 @@ fn the_log_reaches_back_to_the_snapshot_before_the_newest() {
     ensemble.settle(203);
 }
 
+/// Overwrites 600 bytes of the oldest log file, a quarter into what was written.
+fn rot(log: &std::path::Path) {
+    let names = std::fs::read_dir(log).unwrap().map(|f| f.unwrap().path());
+    let oldest = names.filter(|p| p.extension().is_some_and(|e| e == "log")).min().unwrap();
+    let mut bytes = std::fs::read(&oldest).unwrap();
+    let from = bytes.iter().rposition(|b| *b != 0).unwrap() / 4;
+    bytes[from..from + 600].fill(0xa5);
+    std::fs::write(&oldest, bytes).unwrap();
+}
+
+// requirement: ids lost below the own snapshot cost neither the vote nor the start (fault row 24)
+#[test]
+fn damage_below_the_snapshot_costs_nothing() {
+    let mut ensemble = Ensemble::<Raft>::start_with(3, Limits::default(), |c| {
+        c.snap_count = 100;
+        c.wal.reserve_bytes = 0;
+    });
+    for round in 0..4 {
+        ensemble.propose(round * 100, 100);
+    }
+    ensemble.settle(400);
+    let away = ensemble.follower();
+    until("snapshots", || ensemble.members[away].handle().counters().snapshots_taken >= 2);
+    ensemble.kill(away);
+    rot(&ensemble.members[away].dir.join("log"));
+    ensemble.restart(away);
+    let view = || ensemble.members[away].handle().view();
+    until("a leader", || view().leader.is_some());
+    assert_eq!(view().role, Role::Follower, "{:?}", view());
+    ensemble.propose(400, 10);
+    ensemble.settle(410);
+}
+
 // requirement: a voter that lost its disk follows as a learner until it is admitted (fault row 33)
 #[test]
 fn a_wiped_node_that_may_not_vote_follows() {

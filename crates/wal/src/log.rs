@@ -20,7 +20,7 @@ use crate::recovery::{self, Resume};
 use crate::reserve::Reserve;
 use crate::segment;
 use crate::{Identity, WalError, WalReader};
-use replog::{HardState, Index, LogOp, LogStore, Recovered, mutant};
+use replog::{HardState, Index, LogId, LogOp, LogStore, Recovered, Span, mutant};
 use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -243,6 +243,30 @@ impl<D: Disk> Wal<D> {
     #[must_use]
     pub fn is_new(&self) -> bool {
         self.created
+    }
+
+    /// Gives up, durably, the part of the log that the state at `snapshot` covers, if damage took ids there.
+    ///
+    /// # Errors
+    /// As `append` and `sync`.
+    pub fn cover(&mut self, recovered: &mut Recovered, snapshot: LogId) -> Result<(), WalError> {
+        // 1. The header of entry 97 rots; the own snapshot ends at 401; 2. the others have purged 97: nobody can send it
+        // again; 3. a core that finds the hole cuts its log there, below what is applied, or loses its vote for an entry
+        // whose effect it holds. What a snapshot covers is committed and known: the log begins behind it instead.
+        let known = |index| recovered.entries.binary_search_by_key(&index, |e| e.id.index).is_ok();
+        let covered = |span: &Span| span.from.0..=span.to.min(snapshot.index).0;
+        if recovered.damaged.iter().flat_map(covered).all(|index| known(Index(index))) {
+            return Ok(());
+        }
+        self.append(&[LogOp::Purge { upto: snapshot }])?;
+        self.sync()?;
+        recovered.base = snapshot;
+        recovered.entries.retain(|e| e.id.index > snapshot.index);
+        recovered.damaged.retain_mut(|span| {
+            span.from = span.from.max(snapshot.index.next());
+            span.from <= span.to
+        });
+        Ok(())
     }
 
     /// What it has done so far.

@@ -239,6 +239,7 @@ pub(crate) fn open<P: ReplicatedLog>(
         wal.sync()?;
         recovered.base = snapshot;
     }
+    wal.cover(&mut recovered, snapshot)?;
     let bootstrap =
         || vec![ConfigurationAt { from: Index::ZERO, configuration: settings.configuration.clone() }];
     let configurations = meta.map(|m| m.configurations).filter(|c| !c.is_empty()).unwrap_or_else(bootstrap);
