@@ -18,6 +18,7 @@ pub mod rows;
 pub mod schedule;
 pub mod shrink;
 pub mod soak;
+pub mod speed;
 pub mod swarm;
 pub mod tally;
 pub mod traces;

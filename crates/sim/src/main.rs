@@ -45,6 +45,12 @@ enum Words {
         #[arg(long, default_value_t = 60)]
         rounds: u32,
     },
+    /// Measures how many seconds are simulated in one second of a core.
+    Speed {
+        /// Seconds of the whole cluster; the cores alone get a hundred times as many.
+        #[arg(long, default_value_t = 60)]
+        seconds: u64,
+    },
     /// Shows and converts traces, of runs and of live servers.
     #[command(subcommand)]
     Trace(TraceWords),
@@ -91,6 +97,17 @@ fn main() -> ExitCode {
         Words::CoresReplay { seed, backend, rounds } => {
             let report = Backend::from(backend).run(seed, rounds);
             println!("{report:#?}");
+        }
+        Words::Speed { seconds } => {
+            for backend in Backend::ALL {
+                let sim::speed::Speed { whole, core, acked, violation } = sim::speed::speed(backend, seconds);
+                println!(
+                    "{:<6} {whole:>8.0} s per core-second: five nodes, 100 operations/s ({acked} writes); {core:>8.0} s: \
+                     three cores alone{}",
+                    backend.name(),
+                    violation.map_or_else(String::new, |v| format!("; {}: {}", v.checker, v.text))
+                );
+            }
         }
         Words::Trace(words) => {
             if let Err(why) = traces::carry_out(&words) {

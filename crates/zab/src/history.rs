@@ -57,6 +57,17 @@ pub(crate) struct History {
     total_before: u64,
 }
 
+/// Keeps the entries up to the first gap, if there is one: where it begins.
+///
+/// 1. The frame of 55 rots, with its id. 2. The log reports 1-54 and 56-90. 3. Kept, 56-90 would be counted from 55 on.
+// trap: protocol-traps §1.13
+pub(crate) fn cut_at_gap(base: LogId, entries: &mut Vec<EntryMeta>) -> Option<Index> {
+    let whole = entries.iter().zip(base.index.0 + 1..).take_while(|(e, i)| e.id.index.0 == *i).count();
+    let gap = (whole < entries.len()).then_some(Index(base.index.0 + 1 + whole as u64));
+    entries.truncate(whole);
+    gap
+}
+
 impl History {
     pub(crate) fn new(base: LogId, entries: &[EntryMeta]) -> Self {
         let mut history = Self {
@@ -389,6 +400,15 @@ mod tests {
         assert_eq!(leader.search(id(3, 4)), (Ok(id(3, 4)), 6));
         assert_eq!(leader.search(id(1, 5)).0, Ok(id(1, 2)));
         assert_eq!(leader.search(id(2, 4)).0, Err(()), "a tail of an epoch that the leader never saw");
+    }
+
+    #[test]
+    fn a_gap_ends_what_is_kept() {
+        let meta = |i| EntryMeta { id: id(1, i), ballot: Epoch::of(1), bytes: 50, configuration: None };
+        let mut entries: Vec<EntryMeta> = [4, 5, 7, 8].map(meta).to_vec();
+        assert_eq!(cut_at_gap(id(1, 3), &mut entries), Some(Index(6)));
+        assert_eq!(entries.len(), 2);
+        assert_eq!(cut_at_gap(id(1, 3), &mut entries), None);
     }
 
     #[test]

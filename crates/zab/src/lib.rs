@@ -106,7 +106,8 @@ impl ReplicatedLog for Zab {
     const NAME: &'static str = "zab";
     const GUARANTEES: Guarantees = Guarantees { primary_order: true, fifo_links: true };
 
-    fn open(setup: Setup<Options>, now: Time, out: &mut Out) -> Self {
+    fn open(mut setup: Setup<Options>, now: Time, out: &mut Out) -> Self {
+        let gap = history::cut_at_gap(setup.base, &mut setup.entries);
         let log = History::new(setup.base, &setup.entries);
         let beyond = setup.snapshot.index > log.last().index;
         let hint = setup.hard_state.committed.min(log.last().index);
@@ -117,11 +118,13 @@ impl ReplicatedLog for Zab {
             id: setup.id,
             rng: Rng::new(setup.seed ^ u64::from(setup.id.0)),
             configuration: membership::latest(&setup.configurations, &setup.entries),
-            may_vote: setup.may_vote,
+            // What it once acknowledged behind a gap is not known any more: as after a lost disk.
+            may_vote: setup.may_vote && gap.is_none(),
             damaged: setup
                 .damaged
                 .into_iter()
                 .filter_map(|s| history::above(s, setup.snapshot.index))
+                .filter_map(|s| Span::new(s.from, s.to.min(last.index)))
                 .collect(),
             hard: setup.hard_state,
             log,
@@ -148,6 +151,12 @@ impl ReplicatedLog for Zab {
             probes: 0,
             options: setup.options,
         };
+        if let Some(from) = gap {
+            zab.hard.committed = zab.hard.committed.min(zab.committed);
+            if from > zab.snapshot.index {
+                zab.work.ops.push(LogOp::Truncate { from });
+            }
+        }
         if beyond {
             // The log ends below the state: go on from the state, and say so on disk.
             zab.purge(zab.snapshot);

@@ -202,6 +202,7 @@ impl<P: Simulated> World<'_, P> {
                 let unbounded = MemDisk::new().free_bytes(&log_dir()).unwrap_or(0);
                 let used = unbounded.saturating_sub(disk.free_bytes(&log_dir()).unwrap_or(0));
                 disk.set_capacity(Some(used + room));
+                w.hosts[i].full = true;
                 true
             }),
             Action::MendDisk { node } => self.each(node, |w, i| {
@@ -240,7 +241,7 @@ impl<P: Simulated> World<'_, P> {
         let now = self.now;
         let host = &mut self.hosts[i];
         host.disk.set_capacity(None);
-        (host.slowness, host.stalled_until) = (1, now);
+        (host.full, host.slowness, host.stalled_until) = (false, 1, now);
         if host.crash_armed.take().is_some() {
             host.disk.stop_after(None);
         }
@@ -489,9 +490,9 @@ impl<P: Simulated> World<'_, P> {
         acted > 0
     }
 
-    /// Voters that count in quorums, as far as the operator knows.
+    /// Voters that run and count in quorums.
     pub(crate) fn voting(&self) -> usize {
         let voters = self.hosts.iter().take(self.settings.voters as usize);
-        voters.filter(|h| h.process.as_ref().map_or(h.may_vote, |p| p.may_vote)).count()
+        voters.filter(|h| h.process.as_ref().is_some_and(|p| p.may_vote)).count()
     }
 }

@@ -46,6 +46,8 @@ pub(crate) struct Host<P: ReplicatedLog> {
     pub(crate) may_vote: bool,
     /// Bit rot or a lying disk: it may refuse to start or to go on, and that is right.
     pub(crate) lied_to: bool,
+    /// Its disk has a bound.
+    pub(crate) full: bool,
     /// It ends in the middle of some write to its disk: how.
     pub(crate) crash_armed: Option<CrashKind>,
     /// How many times as long its fsyncs take.
@@ -172,6 +174,8 @@ pub(crate) struct Opened {
     recovered: Recovered,
     snapshot: LogId,
     configurations: Vec<ConfigurationAt>,
+    /// The start itself has moved the log's base over damage.
+    pub(crate) rebased: bool,
 }
 
 /// Why a process does not start.
@@ -239,11 +243,13 @@ pub(crate) fn open<P: ReplicatedLog>(
         wal.sync()?;
         recovered.base = snapshot;
     }
+    let base = recovered.base;
     wal.cover(&mut recovered, snapshot)?;
+    let rebased = recovered.base != base;
     let bootstrap =
         || vec![ConfigurationAt { from: Index::ZERO, configuration: settings.configuration.clone() }];
     let configurations = meta.map(|m| m.configurations).filter(|c| !c.is_empty()).unwrap_or_else(bootstrap);
-    Ok(Opened { wal, store, recovered, snapshot, configurations })
+    Ok(Opened { wal, store, recovered, snapshot, configurations, rebased })
 }
 
 impl Opened {
@@ -338,6 +344,7 @@ impl<P: ReplicatedLog> Host<P> {
             starved: None,
             may_vote: true,
             lied_to: false,
+            full: false,
             crash_armed: None,
             slowness: 1,
             stalled_until: 0,

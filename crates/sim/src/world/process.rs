@@ -1,6 +1,6 @@
 //! How processes begin and end.
 
-use super::host::{self, Mail, in_force};
+use super::host::{self, Mail, Refusal, in_force};
 use super::observe::Happening;
 use super::turn::End;
 use super::{Event, Process, Simulated, World};
@@ -14,7 +14,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 use trace::Kind;
-use wal::Crash;
+use wal::{Crash, WalError};
 
 /// The service looks at its clock this often.
 const UPKEEP_NS: u64 = 100_000_000;
@@ -52,7 +52,7 @@ impl<P: Simulated> World<'_, P> {
         let opened = match host::open::<P>(id, &host.disk, host.may_vote, &self.settings, &*service) {
             Ok(opened) => opened,
             Err(refusal) => {
-                self.refused_to_start(i, &refusal.to_string());
+                self.refused_to_start(i, &refusal);
                 return false;
             }
         };
@@ -66,6 +66,9 @@ impl<P: Simulated> World<'_, P> {
         let snapshot = setup.snapshot;
         let replica = Replica::<P>::open(setup.clone(), frame_bytes, local);
         self.trace(i, Kind::Start, |r| r.index = setup.entries.last().map(|e| e.id.index.0));
+        if opened.rebased {
+            self.tell(i, Happening::DiskReplaced);
+        }
         self.tell(i, Happening::Started { setup: &setup, core: replica.core() });
         let parts = (service, time, handle);
         let now = (self.now, local.0);
@@ -90,13 +93,17 @@ impl<P: Simulated> World<'_, P> {
         true
     }
 
-    /// A start that a damaged disk prevents is right; any other is a lost node.
-    fn refused_to_start(&mut self, i: usize, why: &str) {
+    /// A start that a damaged, full or failing disk prevents is right; any other is a lost node.
+    fn refused_to_start(&mut self, i: usize, why: &Refusal) {
+        let failed = matches!(why, Refusal::Storage(WalError::Sync { .. }));
+        let armed = self.hosts[i].crash_armed.take();
         let host = &mut self.hosts[i];
         host.out_since.get_or_insert(self.now);
-        let (id, lied_to) = (host.id, host.lied_to);
+        host.disk.crash(if armed == Some(CrashKind::Power) { Crash::PowerLoss } else { Crash::Kill });
+        let excused = host.lied_to || host.full || failed || armed.is_some();
+        let id = host.id;
         self.trace_fault(&format!("{id} does not start: {why}"));
-        if !lied_to {
+        if !excused {
             self.violate("C2 durability", format!("{id} does not start on an undamaged disk: {why}"));
         }
     }

@@ -125,9 +125,12 @@ impl<P: Simulated> World<'_, P> {
             self.poke(i);
         }
         for i in 0..self.hosts.len() {
-            if !self.start(i) && self.violation.is_none() {
+            // The first start may meet the last of the disk's armed failures.
+            if !self.start(i) && !self.start(i) && self.violation.is_none() {
+                // A majority of the voters must hold what they held.
                 let voters = self.settings.voters as usize;
-                let spare = i >= voters || self.voting() > voters / 2 + usize::from(self.hosts[i].may_vote);
+                let kept = self.hosts.iter().take(voters).filter(|h| h.may_vote && h.id != self.hosts[i].id);
+                let spare = i >= voters || kept.count() > voters / 2;
                 if spare {
                     self.hosts[i].disk = MemDisk::new();
                     self.hosts[i].may_vote = false;
@@ -140,7 +143,6 @@ impl<P: Simulated> World<'_, P> {
             client.slow_until = 0;
         }
         self.healed_at = Some(self.now);
-        self.history.events.push(history::Event { at_us: self.now / US, client: 0, what: What::Healed });
         self.trace_fault("healed");
     }
 
@@ -150,6 +152,12 @@ impl<P: Simulated> World<'_, P> {
         let asked = expect.safety_only.is_none() && quorum;
         let bound = (expect.commit_within_te.unwrap_or(COMMIT_TE) * te as f64) as u64;
         let healed = self.now;
+        if asked {
+            let what = What::Healed;
+            self.history.events.push(history::Event { at_us: healed / US, client: 0, what });
+        } else {
+            self.record_fault("everything is healed that can be; no progress is asked for".to_owned());
+        }
         for client in self.clients.iter_mut().filter(|c| !c.is_dead()) {
             client.probe = true;
         }
@@ -161,7 +169,7 @@ impl<P: Simulated> World<'_, P> {
         }
         self.figures.recovery_te = (self.now - healed) as f64 / te as f64;
         if !committed {
-            if asked {
+            if asked && self.voting() > self.settings.voters as usize / 2 {
                 let without =
                     self.clients.iter().filter(|c| !c.is_dead() && c.acked_at.is_none_or(|at| at < healed));
                 let ids: Vec<u32> = without.map(|c| c.id).collect();
