@@ -200,10 +200,10 @@ fn space(outcome: &Outcome) -> &'static str {
 fn verdict(outcome: &Outcome) -> &'static str {
     if outcome.violation.is_some() {
         "VIOLATED"
+    } else if outcome.cut.is_some() {
+        "none found in what was visited"
     } else if outcome.unreached.is_empty() {
         "holds"
-    } else if outcome.cut.is_some() {
-        "holds so far"
     } else {
         "VACUOUS"
     }
