@@ -168,6 +168,7 @@ impl Paxos {
             discovery: None,
             leading: None,
             fetching: None,
+            unrepairable: Index::ZERO,
             reads: read::Reads::new(setup.seed),
             out: state::Out::default(),
             configuration,

@@ -69,6 +69,7 @@ impl Paxos {
         configurations: alloc::vec::Vec<ConfigurationAt>,
     ) {
         if at.index <= self.slots.committed() && !mutant!(PaxosInstallsBackwards) {
+            self.unrepairable = self.unrepairable.max(at.index);
             self.ignore(from, "snapshot below the own prefix");
             return;
         }

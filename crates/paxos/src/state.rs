@@ -74,6 +74,8 @@ pub struct Paxos {
     pub(crate) discovery: Option<Discovery>,
     pub(crate) leading: Option<Leading>,
     pub(crate) fetching: Option<Fetching>,
+    /// Damage at or below it cannot be fetched: who was asked has purged those slots, and its snapshot is behind us.
+    pub(crate) unrepairable: Index,
     pub(crate) reads: Reads,
     pub(crate) out: Out,
 }

@@ -108,12 +108,21 @@ impl Paxos {
         if self.fetching.as_ref().is_some_and(|f| f.again > self.now && f.from_node == node) {
             return;
         }
-        let damaged = self.slots.damaged().first().map(|s| s.from);
+        let damaged = self.repairable();
         let from = damaged.map_or(self.slots.committed().next(), |d| d.min(self.slots.committed().next()));
         self.fetching =
             Some(Fetching { from_node: node, again: self.now + self.options.timing.heartbeat * 2 });
         let held = if damaged.is_none() { self.slots.held().to_vec() } else { Vec::new() };
         self.send(node, Message::Fetch { promised: self.promised, from, held });
+    }
+
+    /// The first damaged slot that others may still have.
+    // 1. Slot 14 of a follower with prefix 52 rots; the leader's log begins at 20, its snapshot is at 50; 2. "fetch
+    // from 14" is answered by that snapshot, which is behind the follower: dropped; 3. it asks from 14 again, for ever,
+    // and never for 53. Rule: damage that nobody can repair waits for the own next snapshot, which covers it.
+    fn repairable(&self) -> Option<Index> {
+        let ends_above = self.slots.damaged().iter().find(|s| s.to > self.unrepairable)?;
+        Some(ends_above.from.max(self.unrepairable.next()))
     }
 
     /// A follower's prefix after news from its leader: commits what the bound covers, fetches the rest.
@@ -128,7 +137,7 @@ impl Paxos {
         }
         if let Some(leader) = self.leader
             && leader != self.id
-            && (self.bound > self.slots.committed() || !self.slots.damaged().is_empty())
+            && (self.bound > self.slots.committed() || self.repairable().is_some())
         {
             self.fetch(leader);
         }

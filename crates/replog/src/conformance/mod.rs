@@ -15,6 +15,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)] // test support: panics are its verdicts
 
 mod cluster;
+mod corners;
 mod disk;
 mod drive;
 mod events;
@@ -27,6 +28,7 @@ mod storm;
 mod suite;
 
 pub use cluster::{Cluster, ClusterOptions};
+pub use corners::corner_run;
 pub use disk::{Crash, DiskImage, MemoryDisk};
 pub use ledger::{Counters, Ledger, State};
 pub use network::{Network, NetworkOptions};
