@@ -33,10 +33,11 @@ impl Zab {
         }
     }
 
+    /// Moves the log's base; beyond its end when a snapshot is installed. Nothing becomes durable by it: a PONG that named
+    /// the snapshot's position before this write is on disk would be counted as an ack, and a power cut would take it back.
     pub(crate) fn purge(&mut self, upto: LogId) {
         self.log.purge(upto);
         self.damaged = self.damaged.iter().filter_map(|s| history::above(*s, upto.index)).collect();
-        self.durable_index = self.durable_index.max(upto.index.min(self.log.last().index));
         self.work.ops.push(LogOp::Purge { upto });
     }
 
