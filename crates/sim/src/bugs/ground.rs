@@ -75,10 +75,10 @@ pub struct Trial {
     pub seed: u64,
 }
 
-type Case = fn();
+type SuiteCase = fn();
 
 /// The cases whose verdict is about rules and not about costs.
-fn cases<P: replog::ReplicatedLog>() -> [Case; 14] {
+fn cases<P: replog::ReplicatedLog>() -> [SuiteCase; 14] {
     [
         suite::elects_one_leader::<P>,
         suite::commits_in_order::<P>,
