@@ -17,7 +17,7 @@
 use super::commit::Commits;
 use super::election::Leaders;
 use super::fact::{Claim, Event, Fact, Verdict, require};
-use super::logs::{Image, Logs};
+use super::logs::{Image, Logs, NodeLog};
 use super::speaks::Family;
 use replog::{Epoch, Index, NodeId};
 
@@ -39,7 +39,7 @@ pub(super) fn see(
     match event.fact {
         Fact::Said { to, claim } => {
             let Some(log) = logs.of(event.node) else { return Ok(()) };
-            let about = Said { node: event.node, to, disk: &log.durable, chosen: commits.top() };
+            let about = Said { node: event.node, to, log, disk: &log.durable, chosen: commits.top() };
             about.judge(family, claim)
         }
         Fact::Heard { from, claim: Claim::Ack { epoch, upto, counts: true } } => {
@@ -52,6 +52,7 @@ pub(super) fn see(
 struct Said<'a> {
     node: NodeId,
     to: NodeId,
+    log: &'a NodeLog,
     disk: &'a Image,
     /// Known committed somewhere.
     chosen: Index,
@@ -105,13 +106,18 @@ impl Said<'_> {
     }
 
     /// A promise tells of everything accepted below its ballot, with the ballot of acceptance.
+    ///
+    /// It may leave late (its link was full or its sender starved): what was learned since the promise was made, as
+    /// chosen, lies on the disk with an older ballot and is not in it.
     // spec: paxos-simple §2.2 phase 1 (b); contract-schedules §9
     fn complete(&self, ballot: Epoch, committed: Index, runs: &[paxos::Run]) -> Verdict {
         if self.disk.hard.promised > ballot {
             return Ok(());
         }
+        let made = self.log.promised_by(ballot);
         let mut runs = runs.iter().peekable();
-        for (index, slot) in self.disk.above(committed).filter(|(_, s)| s.ballot < ballot) {
+        let accepted = self.disk.above(committed).filter(|(_, s)| s.ballot < ballot && s.written <= made);
+        for (index, slot) in accepted {
             while runs.peek().is_some_and(|r| r.to < index) {
                 runs.next();
             }

@@ -17,13 +17,24 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 const RECOVERY: &str = "C16 recovery";
 
 /// One position of a log.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug)]
 pub struct Slot {
     /// Epoch of its first proposal.
     pub epoch: Epoch,
     /// Ballot of its last acceptance.
     pub ballot: Epoch,
+    /// Which write of this life put it there; [`Ticket::NONE`]: found at the start.
+    pub written: Ticket,
 }
+
+/// What lies on the disk; not since when.
+impl PartialEq for Slot {
+    fn eq(&self, other: &Self) -> bool {
+        (self.epoch, self.ballot) == (other.epoch, other.ballot)
+    }
+}
+
+impl Eq for Slot {}
 
 /// What a disk holds, or will.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -39,7 +50,7 @@ impl Image {
     fn of(hard: HardState, base: LogId, entries: &[EntryMeta]) -> Self {
         let mut image = Self { hard, base, slots: VecDeque::new() };
         for e in entries {
-            image.put(e.id.index, Slot { epoch: e.id.epoch, ballot: e.ballot });
+            image.put(e.id.index, Slot { epoch: e.id.epoch, ballot: e.ballot, written: Ticket::NONE });
         }
         image
     }
@@ -119,11 +130,14 @@ enum Op {
 }
 
 impl Op {
-    fn of(op: &LogOp) -> Self {
+    fn of(op: &LogOp, written: Ticket) -> Self {
         match op {
             LogOp::HardState(hard) => Self::Hard(*hard),
             LogOp::Write(entries) => Self::Put(
-                entries.iter().map(|e| (e.id.index, Slot { epoch: e.id.epoch, ballot: e.ballot })).collect(),
+                entries
+                    .iter()
+                    .map(|e| (e.id.index, Slot { epoch: e.id.epoch, ballot: e.ballot, written }))
+                    .collect(),
             ),
             LogOp::Truncate { from } => Self::Truncate(*from),
             LogOp::Purge { upto } => Self::Purge(*upto),
@@ -139,6 +153,8 @@ pub struct NodeLog {
     /// What survives a power cut now.
     pub durable: Image,
     under_way: VecDeque<(Ticket, Vec<Op>)>,
+    /// Promises of this life, ascending, and the writes that made them.
+    promises: Vec<(Epoch, Ticket)>,
     /// Its disk was replaced, or damaged, once: it may have forgotten what it said.
     pub forgetful: bool,
     /// Whether a process runs.
@@ -177,6 +193,7 @@ impl NodeLog {
             )
         };
         require(equal || !compare, RECOVERY, text)?;
+        self.promises.clear();
         self.written = found.clone();
         self.durable = found;
         Ok(())
@@ -188,6 +205,13 @@ impl NodeLog {
         {
             ops.iter().for_each(|op| self.durable.carry_out(op));
         }
+    }
+
+    /// The write of this life that promised `epoch`; [`Ticket::NONE`] if it was promised before.
+    #[must_use]
+    pub fn promised_by(&self, epoch: Epoch) -> Ticket {
+        let found = self.promises.iter().rev().find(|(e, _)| *e <= epoch);
+        found.map_or(Ticket::NONE, |(_, ticket)| *ticket)
     }
 
     /// Whether everything written is durable.
@@ -223,8 +247,12 @@ impl Logs {
             }
             Fact::Wrote { ticket, ops } => {
                 if let Some(log) = self.nodes.get_mut(&event.node) {
-                    let ops: Vec<Op> = ops.iter().map(Op::of).collect();
+                    let ops: Vec<Op> = ops.iter().map(|op| Op::of(op, ticket)).collect();
+                    let before = log.written.hard.promised;
                     ops.iter().for_each(|op| log.written.carry_out(op));
+                    if log.written.hard.promised > before {
+                        log.promises.push((log.written.hard.promised, ticket));
+                    }
                     log.under_way.push_back((ticket, ops));
                 }
             }
@@ -311,7 +339,7 @@ mod tests {
     #[test]
     fn images_follow_every_operation() {
         let mut image = Image::default();
-        let write = |entries: Vec<Entry>| Op::of(&LogOp::Write(entries));
+        let write = |entries: Vec<Entry>| Op::of(&LogOp::Write(entries), Ticket(1));
         let at = |round, index| LogId::new(Epoch::of(round), Index(index));
         image.carry_out(&write(vec![entry(1, 1, "a"), entry(1, 2, "b"), entry(1, 4, "d")]));
         assert_eq!((image.last(), image.at(Index(3))), (at(1, 4), None));

@@ -10,6 +10,8 @@ use wal::Disk;
 
 /// Queues that filled up are empty so long after the last fault.
 const REST_NS: u64 = 10_000_000_000;
+/// A disk with less room is as good as full: a segment and its reserve do not fit.
+const ROOM_BYTES: u64 = 1 << 20;
 /// A disturbance explains new epochs for so long.
 pub(crate) const SETTLE_US: u64 = 20_000_000;
 
@@ -33,7 +35,8 @@ impl<P: Simulated> World<'_, P> {
             && self.net.cuts().is_empty()
             && self.hosts.iter().all(|h| {
                 let healthy = h.starved.is_none() && h.slowness == 1 && h.stalled_until <= self.now;
-                healthy && h.is_up() && h.crash_armed.is_none()
+                let room = h.disk.free_bytes(&snapshot_dir()).is_ok_and(|free| free >= ROOM_BYTES);
+                healthy && h.is_up() && h.crash_armed.is_none() && room
             })
     }
 
