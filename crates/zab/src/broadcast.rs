@@ -292,7 +292,7 @@ impl Zab {
                     && x.snapshot.is_none()
                     && x.acked < x.sent
                     && now.since(x.progress_at) >= timing.disk_stall;
-                now.since(x.heard) < timing.election_timeout && !stalled
+                x.counts && now.since(x.heard) < timing.election_timeout && !stalled
             };
             v == self.id || l.learners.get(&v).is_some_and(alive) || self.just_left(v)
         })

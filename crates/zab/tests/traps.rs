@@ -449,3 +449,26 @@ fn trap_22_a_read_barrier_is_a_quorum_round() {
     s.hear(1, Message::Pong { epoch, seq, upto: Index(0) });
     assert!(readable(&s));
 }
+
+/// Whoever lost its disk is heard, and counts for nothing: a leader that hears nobody else leaves.
+///
+/// 1. n1 was wiped and follows without a vote. 2. n2 is cut off for a while and looks. 3. n3 goes on leading, because it
+///    hears n1; n2 will not join on the word of a leader alone. Nothing commits, for ever (`sim replay 221 --backend zab`).
+// requirement: S26
+#[test]
+fn a_leader_that_hears_only_a_wiped_server_leaves() {
+    let mut s = Solo::open(setup(3, 3));
+    let epoch = Epoch::of(s.lead(&[2], &[]));
+    s.link([1]);
+    s.hear(1, Message::FollowerInfo { session: 1, promised: Epoch::ZERO, counts: false });
+    let mut left = false;
+    for seq in 1..40 {
+        s.wait(Duration::from_millis(100));
+        left |= s.role() != Role::Leader;
+        if left {
+            break;
+        }
+        s.hear(1, Message::Pong { epoch, seq, upto: Index(0) });
+    }
+    assert!(left, "{:?}", s.out);
+}
