@@ -216,6 +216,7 @@ impl Model {
     }
 
     /// What changed since the last call; for whoever keeps no [`Past`].
+    #[cfg(feature = "testing")]
     pub(crate) fn take_changes(&mut self) -> Vec<Change> {
         self.journal.clear();
         std::mem::take(&mut self.changes)

@@ -1,6 +1,6 @@
 //! What a node does as trace records, in the golden scripts' notation. Shared by live nodes and the simulator.
 //!
-//! [`Tracer`] is a live node's: it exists only while `NodeConfig::trace` is set, so an untraced node pays one look at an
+//! `Tracer` is a live node's: it exists only while `NodeConfig::trace` is set, so an untraced node pays one look at an
 //! `Option` per frame and turn. It lives on the core thread; what the log and apply threads do is told when the core
 //! thread hears of it (`Durable`) or hands it over (`Apply`).
 //!

@@ -22,7 +22,7 @@ impl Service {
         }
     }
 
-    /// One round; [`Self::keep_up`] runs one every 100 ms.
+    /// One round of what happens by the clock; a server runs one every 100 ms.
     pub fn keep_up_once(&self) {
         let Some(handle) = self.handle.get() else { return };
         let view = handle.view();

@@ -1,6 +1,8 @@
 //! Directed runs of the cores: the schedules behind rules that chance breaks too rarely. The seed moves every moment a
 //! little; what happens stays. Each names the rules for which it was written, and runs on every protocol.
 
+#![allow(clippy::indexing_slicing, reason = "places are drawn below the length")]
+
 use replog::conformance::{Cluster, ClusterOptions, Crash, KeepEntries};
 use replog::{NodeId, ReplicatedLog, Rng, Role};
 use std::time::Duration;
