@@ -120,6 +120,13 @@ impl MemDisk {
         self.raw().stop_after = operations;
     }
 
+    /// Everything that was to go wrong and has not yet is called off, and the limit with it.
+    pub fn mend(&self) {
+        let mut state = self.raw();
+        (state.capacity, state.stop_after, state.misdirect) = (None, None, None);
+        (state.fail_sync, state.lose_write) = (false, false);
+    }
+
     /// Changes made so far: writes, syncs, names.
     #[must_use]
     pub fn operations(&self) -> u64 {

@@ -240,11 +240,10 @@ impl<P: Simulated> World<'_, P> {
     pub(crate) fn mend_disk(&mut self, i: usize) {
         let now = self.now;
         let host = &mut self.hosts[i];
-        host.disk.set_capacity(None);
+        // Also what was armed and never met: a disk that fails after the heal is no liveness phase.
+        host.disk.mend();
         (host.full, host.slowness, host.stalled_until) = (false, 1, now);
-        if host.crash_armed.take().is_some() {
-            host.disk.stop_after(None);
-        }
+        host.crash_armed = None;
     }
 
     /// One bit flips in the older half of the log, where every record was committed; a restart follows at once.
