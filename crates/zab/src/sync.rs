@@ -88,6 +88,9 @@ impl Zab {
         learner.snapshot_failed = false;
         learner.in_flight = None;
         learner.sent = at.index;
+        // It may hold more: one that asks for an entry that was purged here, because its own copy is damaged. What it
+        // acknowledges is counted again as it is sent again.
+        learner.acked = learner.acked.min(at.index);
         self.work.send(to, Message::Snap { epoch: l.epoch, at });
         self.transfers.insert(to, at);
         out.push(Effect::SendSnapshot { to, at });
