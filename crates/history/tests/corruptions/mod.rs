@@ -354,15 +354,32 @@ fn ephemeral_outlives(case: &mut Case) -> bool {
 }
 
 fn early_expiry(case: &mut Case) -> bool {
-    let last = case.history.events.last().unwrap();
-    let (at_us, client) = (last.at_us, last.client);
-    let (call, ..) = *case.answered().last().unwrap();
-    let session = case.op(call).1;
+    // A session is heard; a second later, with a write of another in between, somebody is told that its node went.
+    let (last, ..) = *case.answered().last().unwrap();
+    let (other, client) = (case.op(last).1, case.history.events.last().unwrap().client);
+    let mut found = None;
+    let mut zxid = 0;
+    for (call, _, to) in case.answered() {
+        let (op, session) = case.op(call);
+        let made = is_sequential(op) && session != other;
+        zxid = zxid.max(case.zxid(to));
+        if let Outcome::Ok(Reply::Created { path, stat: Some(stat) }) = case.answer(to).1
+            && made
+            && stat.ephemeral_owner == session
+        {
+            found = Some((session, path.clone()));
+        }
+    }
+    let Some((session, path)) = found else { return false };
+    let at_us = case.history.events.last().unwrap().at_us;
     let mut push = |after_ms: u64, what| {
         case.history.events.push(Event { at_us: at_us + after_ms * 1000, client, what });
     };
     push(11, What::Ping { session, sent_us: at_us + 10_000 });
-    push(20, What::Expired { session });
+    let op = Op::Delete { path: "/nowhere/x".into(), version: -1 };
+    push(1030, What::Invoke { call: 9001, session: other, op });
+    push(1040, What::Return { call: 9001, zxid: zxid + 1, outcome: Outcome::Error(-101) });
+    push(1060, What::Watch { session: other, zxid: zxid + 2, kind: EventKind::Deleted, path });
     true
 }
 
