@@ -58,7 +58,7 @@ async fn perform(kind: &Kind, options: &args::Live, seed: u64) -> Result<(Nemesi
     let wish = Duration::from_secs(5);
     let founder = Client::new(1, &stage, script, wish, Chance::new(seed, 1));
     timeout(Duration::from_secs(60), founder.run()).await.context("the foundation takes too long")?;
-    let clients = start_clients(&stage, options.clients, seed);
+    let clients = start_clients(&stage, options.clients, seed, kind.is_ours());
     let mut nemesis = Nemesis::new(stand, Arc::clone(&stage), kind.is_ours(), seed);
     let (pause, tail) = if options.smoke { ((400, 900), 1500) } else { ((800, 1900), 16_500) };
     nemesis.is_brief = options.smoke;
@@ -85,19 +85,25 @@ async fn perform(kind: &Kind, options: &args::Live, seed: u64) -> Result<(Nemesi
     Ok((nemesis, stage))
 }
 
-fn start_clients(stage: &Arc<Stage>, count: u32, seed: u64) -> Vec<JoinHandle<Box<dyn Source>>> {
+fn start_clients(
+    stage: &Arc<Stage>,
+    count: u32,
+    seed: u64,
+    mixes_watches: bool,
+) -> Vec<JoinHandle<Box<dyn Source>>> {
     let start = |number: u32| {
         let mut chance = Chance::new(seed, u64::from(number));
         let wish = WISHES.get(number as usize % WISHES.len()).copied().unwrap_or(5000);
         // Every fourth is nearly idle: its session lives by pings.
         let (think, depth) = if number.is_multiple_of(4) { (900, 1) } else { (25, 4) };
-        let load = Workload::new(
+        let mut load = Workload::new(
             number,
             chance.clone(),
             Duration::from_millis(think),
             depth,
             number.is_multiple_of(3),
         );
+        load.mixes_watches = mixes_watches;
         chance.next();
         let client = Client::new(number, stage, Box::new(load), Duration::from_millis(wish), chance);
         tokio::spawn(client.run())

@@ -58,6 +58,9 @@ pub(crate) struct Workload {
     think: Duration,
     depth: usize,
     naps: bool,
+    /// Whether lasting watches may lie on paths that also get one-shot ones: ZooKeeper before 3.9 forgets one of the
+    /// two there (ZOOKEEPER-4466, which C8 found in a run of 3.8).
+    pub(crate) mixes_watches: bool,
     beliefs: BTreeMap<String, Belief>,
     numbered: Vec<String>,
     follow_up: Option<Op>,
@@ -74,6 +77,7 @@ impl Workload {
             think,
             depth,
             naps,
+            mixes_watches: true,
             beliefs: BTreeMap::new(),
             numbered: Vec::new(),
             follow_up: None,
@@ -211,7 +215,10 @@ impl Workload {
     }
 
     fn lasting_watch(&mut self) -> Op {
-        if self.chance.percent(50) {
+        if !self.mixes_watches {
+            // Nothing else is ever watched there.
+            Op::AddWatch { path: "/".to_owned(), mode: WatchMode::Recursive }
+        } else if self.chance.percent(50) {
             Op::AddWatch { path: self.register(), mode: WatchMode::Persistent }
         } else {
             let path = if self.chance.percent(50) { "/reg" } else { "/eph" };

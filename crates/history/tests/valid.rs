@@ -1,7 +1,9 @@
 //! What is right must pass: generated histories, with and without faults.
 
 use history::testing::{Wanted, generate};
-use history::{check_all, jsonl};
+use history::{
+    CreateMode, Event, EventKind, Header, History, Op, Outcome, Reply, WatchMode, What, check_all, jsonl,
+};
 
 #[test]
 fn valid_histories_are_clean() {
@@ -21,4 +23,40 @@ fn valid_histories_are_clean() {
             }
         }
     }
+}
+
+/// A service that does not say which change an event tells of (ZooKeeper 3.8): two clients, one persistent watch on /a,
+/// and `told` of the two changes of it.
+fn without_zxids(told: usize) -> History {
+    let connected =
+        |session| What::Connected { session, server: 1, timeout_ms: 5000, resumed: false, seen: 0 };
+    let ask = |call, session, op| What::Invoke { call, session, op };
+    let end = |call, zxid, reply| What::Return { call, zxid, outcome: Outcome::Ok(reply) };
+    let path = || "/a".to_owned();
+    let (mode, data) = (CreateMode::Persistent, "v".to_owned());
+    let created = Reply::Created { path: path(), stat: None };
+    let mut whats = vec![
+        (1, connected(1)),
+        (2, connected(2)),
+        (1, ask(1, 1, Op::AddWatch { path: path(), mode: WatchMode::Persistent })),
+        (1, end(1, 2, Reply::Nothing)),
+        (2, ask(2, 2, Op::Create { path: path(), data, mode })),
+        (2, end(2, 3, created)),
+        (2, ask(3, 2, Op::Delete { path: path(), version: -1 })),
+        (2, end(3, 4, Reply::Nothing)),
+    ];
+    for kind in [EventKind::Created, EventKind::Deleted].into_iter().take(told) {
+        whats.push((1, What::Watch { session: 1, zxid: -1, kind, path: path() }));
+    }
+    whats.push((1, ask(4, 1, Op::Sync { path: path() })));
+    whats.push((1, end(4, 4, Reply::Nothing)));
+    let event = |(at_us, (client, what))| Event { at_us, client, what };
+    History { header: Header::default(), events: (0..).zip(whats).map(event).collect() }
+}
+
+#[test]
+fn events_that_do_not_name_their_change_count_for_lasting_watches() {
+    assert_eq!(check_all(&without_zxids(2)).findings, []);
+    let findings = check_all(&without_zxids(1)).findings;
+    assert!(findings.iter().any(|f| f.checker == "C8" && f.text.contains("not told")), "{findings:?}");
 }

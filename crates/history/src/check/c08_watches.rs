@@ -47,6 +47,8 @@ struct Line {
     /// spent it is not known (a session's end that nobody could place).
     spent: Map<(Path, u8), u32>,
     told: Map<(i64, u8, Path), usize>,
+    /// Events that do not say which change they tell of, and that nobody has asked for yet: (kind, path) → how many.
+    unnamed: Map<(u8, Path), usize>,
     /// Highest zxid of an answer, and which.
     answered: (i64, usize),
     last_event: (i64, usize),
@@ -127,11 +129,8 @@ impl Watcher<'_, '_> {
             self.find(index, None, format!("event without a watch that is still armed: {what}"));
         }
         if zxid < 0 {
-            // Services before ZooKeeper 3.9 do not say which change it was: the one that was owed first.
-            let same = |Reverse((_, k, p, ..)): &&Due| (*k, *p) == (number(kind), path);
-            if let Some(Reverse((owed, ..))) = line.due.iter().filter(same).max() {
-                line.told.insert((*owed, number(kind), path), 1);
-            }
+            // Services before ZooKeeper 3.9 do not say which change it was: it tells of one that an answer will show.
+            *line.unnamed.entry((number(kind), path)).or_default() += 1;
             return self.sink.skipped(NAME);
         }
         if zxid <= line.answered.0 {
@@ -291,11 +290,17 @@ impl Watcher<'_, '_> {
         line.lasting = lasting;
     }
 
-    fn judge(&mut self, line: &Line, index: usize, (zxid, kind, path): (i64, u8, Path), by: usize) {
+    fn judge(&mut self, line: &mut Line, index: usize, (zxid, kind, path): (i64, u8, Path), by: usize) {
         if self.past.is_maybe(zxid, path) {
             return self.sink.skipped(NAME);
         }
         self.sink.judged(NAME);
+        if let Some(left) = line.unnamed.get_mut(&(kind, path)).filter(|left| **left > 0)
+            && !line.told.contains_key(&(zxid, kind, path))
+        {
+            *left -= 1;
+            line.told.insert((zxid, kind, path), 1);
+        }
         if !line.told.contains_key(&(zxid, kind, path)) {
             let kinds =
                 [EventKind::Created, EventKind::Deleted, EventKind::DataChanged, EventKind::ChildrenChanged];
