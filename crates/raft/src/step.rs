@@ -224,7 +224,9 @@ impl Raft {
             self.answer_leader();
         }
         let voted_for = self.hard.voted_for.filter(|_| !mutant!(VoteForgotten));
-        let hard = HardState { committed: self.committed, voted_for, ..self.hard };
+        // A log that lost its tail keeps the hint that proves it (`Replica::open`) until it has caught up.
+        let committed = self.committed.max(self.hard.committed);
+        let hard = HardState { committed, voted_for, ..self.hard };
         if let Some((ticket, ops)) = self.writes.flush(self.now, hard) {
             out.push(Effect::Persist { ticket, ops });
             if let Some(at) = self.install.take() {

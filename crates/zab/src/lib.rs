@@ -151,11 +151,8 @@ impl ReplicatedLog for Zab {
             probes: 0,
             options: setup.options,
         };
-        if let Some(from) = gap {
-            zab.hard.committed = zab.hard.committed.min(zab.committed);
-            if from > zab.snapshot.index {
-                zab.work.ops.push(LogOp::Truncate { from });
-            }
+        if let Some(from) = gap.filter(|from| *from > zab.snapshot.index) {
+            zab.work.ops.push(LogOp::Truncate { from });
         }
         if beyond {
             // The log ends below the state: go on from the state, and say so on disk.
@@ -376,7 +373,8 @@ impl Zab {
 
     /// Queues the hard state, with the commit hint.
     fn write_hard_state(&mut self) {
-        self.hard.committed = self.committed;
+        // A log that lost its tail keeps the hint that proves it (`Replica::open`) until it has caught up.
+        self.hard.committed = self.hard.committed.max(self.committed);
         let established = if mutant!(EpochForgotten) { Epoch::ZERO } else { self.hard.established };
         self.work.ops.push(LogOp::HardState(HardState { established, ..self.hard }));
     }
