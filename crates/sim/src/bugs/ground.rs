@@ -149,12 +149,7 @@ impl Trial {
                 return Some(Violation { checker: "schedule".to_owned(), text: e.to_string(), at_us: 0 });
             }
         };
-        let report = crate::run(&plan, None);
-        report.violation.or_else(|| {
-            let finding = history::check(&report.history).into_iter().next()?;
-            let at_us = report.figures.simulated_us;
-            Some(Violation { checker: finding.checker.to_string(), text: finding.text, at_us })
-        })
+        crate::run(&plan, None).violation
     }
 
     /// The words after `sim` that run it again.

@@ -104,8 +104,10 @@ impl<P: Simulated> World<'_, P> {
                 down.iter().filter(|i| self.start(**i)).count() > 0
             }
             Action::Stop { node } => self.each(node, |w, i| {
+                // A follower has nothing to hand over: it is gone when this returns.
+                let up = w.hosts[i].process.is_some();
                 w.stop(i);
-                w.hosts[i].process.is_some()
+                up
             }),
             Action::Pause { node } => self.each(node, |w, i| {
                 let up = w.hosts[i].is_up();
@@ -145,9 +147,12 @@ impl<P: Simulated> World<'_, P> {
                 true
             }),
             Action::CloneFrom { node, of } => {
+                // First whom it is done to: looking up the other one changes who "the same" is.
+                let to = self.targets(node);
                 let Some(of) = self.targets(of).first().copied() else { return false };
+                self.same.clone_from(&to);
                 let copy = self.hosts[of].disk.clone();
-                self.each(node, |w, i| {
+                self.each(Target::Same, |w, i| {
                     if i == of {
                         return false;
                     }
