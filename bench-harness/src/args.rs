@@ -24,6 +24,9 @@ pub(crate) enum Action {
     Check {
         /// A file of lines in the format `menagerie.history/1`.
         history: PathBuf,
+        /// Put the verdict into this report of `live`, which has one of the same history.
+        #[arg(long)]
+        into: Option<PathBuf>,
     },
     /// Make the reports of a run again from its run.json.
     Report {

@@ -36,7 +36,7 @@ fn main() -> Result<()> {
     match cli.action {
         args::Action::Compare(options) => compare::compare(&options).map(|_| ()),
         args::Action::Live(options) => live::live(&options),
-        args::Action::Check { history } => live::check_again(&history),
+        args::Action::Check { history, into } => live::check_again(&history, into.as_deref()),
         args::Action::Report { run } => report::again(&run),
     }
 }

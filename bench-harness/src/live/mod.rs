@@ -79,13 +79,16 @@ pub(crate) fn live(options: &args::Live) -> Result<()> {
     Ok(())
 }
 
-/// Judges a recorded history.
+/// Judges a recorded history, and puts the verdict into the report `into`.
 ///
 /// # Errors
 /// It is none, or a checker finds something.
-pub(crate) fn check_again(file: &Path) -> Result<()> {
+pub(crate) fn check_again(file: &Path, into: Option<&Path>) -> Result<()> {
     let open = File::open(file).with_context(|| format!("{}", file.display()))?;
     let history = history::jsonl::read(&mut BufReader::new(open))?;
+    if let Some(out) = into {
+        report::judge_again(&history, out)?;
+    }
     let checked = history::check_all(&history);
     println!("{}: {} events", history.header.system, history.events.len());
     for (checker, tally) in &checked.coverage {

@@ -8,7 +8,7 @@ use super::nemesis::Injected;
 use crate::environment::Environment;
 use anyhow::{Context, Result};
 use history::{History, Op, Outcome, Reply, What};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt::Write as _;
 use std::fs;
@@ -18,7 +18,7 @@ use std::path::Path;
 pub(crate) const SCHEMA: &str = "menagerie.live/1";
 
 /// One run.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Live {
     pub(crate) schema: String,
     pub(crate) run_id: String,
@@ -35,7 +35,7 @@ pub(crate) struct Live {
 }
 
 /// One kind of fault in one system.
-#[derive(Clone, Debug, Default, Serialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Kind {
     /// Row of the fault matrix.
     pub(crate) row: u8,
@@ -50,7 +50,7 @@ pub(crate) struct Kind {
 }
 
 /// One system.
-#[derive(Clone, Debug, Default, Serialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct System {
     pub(crate) name: String,
     pub(crate) duration_s: f64,
@@ -83,6 +83,9 @@ pub(crate) struct System {
     /// Per checker: judged, left open.
     pub(crate) coverage: BTreeMap<String, [u64; 2]>,
     pub(crate) check_s: f64,
+    /// Commit of the checkers, where they judged the history again later.
+    #[serde(default)]
+    pub(crate) judged_again: Option<String>,
     /// What the checkers found.
     pub(crate) findings: Vec<String>,
     /// What no server may do on the wire.
@@ -97,6 +100,18 @@ impl System {
     /// How many things must not have happened.
     pub(crate) fn violations(&self) -> usize {
         self.findings.len() + self.wire.len() + self.ended.len()
+    }
+
+    /// What the checkers say.
+    pub(crate) fn judge(&mut self, history: &History) {
+        let since = std::time::Instant::now();
+        let checked = history::check_all(history);
+        self.check_s = since.elapsed().as_secs_f64();
+        let tallies = checked.coverage.iter();
+        self.coverage = tallies.map(|(name, t)| ((*name).to_owned(), [t.judged, t.skipped])).collect();
+        let findings = checked.findings.iter();
+        self.findings =
+            findings.map(|f| format!("{}: {} (events {:?})", f.checker, f.text, f.events)).collect();
     }
 
     /// Counts `history`.
@@ -228,6 +243,22 @@ pub(crate) fn write(run: &Live, out: &Path) -> Result<()> {
     save("report.md", &render(run))
 }
 
+/// Puts a new verdict on `history` into the report at `out`, which has one of the same system.
+///
+/// # Errors
+/// No such report, no such system.
+pub(crate) fn judge_again(history: &History, out: &Path) -> Result<()> {
+    let path = out.join("run.json");
+    let text = fs::read_to_string(&path).with_context(|| format!("{}", path.display()))?;
+    let mut run: Live = serde_json::from_str(&text).with_context(|| format!("{}", path.display()))?;
+    anyhow::ensure!(run.schema == SCHEMA, "{} has schema {:?}", path.display(), run.schema);
+    let same = |s: &&mut System| s.name == history.header.system && s.events == history.events.len();
+    let system = run.systems.iter_mut().find(same).context("the report has no such history")?;
+    system.judge(history);
+    system.judged_again = Some(crate::environment::output("git", &["rev-parse", "HEAD"]));
+    write(&run, out)
+}
+
 fn render(run: &Live) -> String {
     let e = &run.environment;
     let mut text = format!(
@@ -340,6 +371,15 @@ fn faults(run: &Live) -> String {
 
 fn words(run: &Live) -> String {
     let mut text = String::new();
+    for s in &run.systems {
+        if let Some(commit) = &s.judged_again {
+            let _ = write!(
+                text,
+                "\n{}: the recorded history was judged again by the checkers of {commit}.\n",
+                s.name
+            );
+        }
+    }
     for s in &run.systems {
         let parts = [
             ("Violations", &s.findings),

@@ -171,21 +171,9 @@ fn judge(
     let history = stage.recorder.take(header);
     let file = histories.join(format!("{}.history.jsonl", kind.name().replace(' ', "-")));
     save(&history, &file)?;
-    let since = std::time::Instant::now();
-    let checked = history::check_all(&history);
     let mut system = report::System::of(&history, &nemesis.injected);
     system.name = kind.name();
-    system.check_s = since.elapsed().as_secs_f64();
-    system.coverage = checked
-        .coverage
-        .iter()
-        .map(|(checker, tally)| ((*checker).to_owned(), [tally.judged, tally.skipped]))
-        .collect();
-    system.findings = checked
-        .findings
-        .iter()
-        .map(|f| format!("{}: {} (events {:?})", f.checker, f.text, f.events))
-        .collect();
+    system.judge(&history);
     system.wire = stage.recorder.all_broken();
     system.ended = nemesis.ended.iter().chain(&nemesis.stand.ended).cloned().collect();
     system.slow = nemesis.slow.clone();

@@ -54,6 +54,36 @@ fn without_zxids(told: usize) -> History {
     History { header: Header::default(), events: (0..).zip(whats).map(event).collect() }
 }
 
+/// Client 1 comes, and leaves (`closes`) or is cut off for good; client 2 writes after the faults.
+fn left_alone(closes: bool) -> History {
+    let connected =
+        |session| What::Connected { session, server: 1, timeout_ms: 5000, resumed: false, seen: 0 };
+    let ask = |call, session, op| What::Invoke { call, session, op };
+    let end = |call, zxid, reply| What::Return { call, zxid, outcome: Outcome::Ok(reply) };
+    let mut whats = vec![(0, 1, connected(1)), (0, 2, connected(2))];
+    if closes {
+        whats.extend([(1, 1, ask(1, 1, Op::Close)), (2, 1, end(1, 3, Reply::Nothing))]);
+    }
+    let path = || "/a".to_owned();
+    let create = Op::Create { path: path(), data: String::new(), mode: CreateMode::Persistent };
+    whats.extend([
+        (3, 1, What::Disconnected),
+        (10, 0, What::Healed),
+        (11, 2, ask(2, 2, create)),
+        (12, 2, end(2, 4, Reply::Created { path: path(), stat: None })),
+        (60_000_000, 2, ask(3, 2, Op::Close)),
+        (60_000_001, 2, end(3, 5, Reply::Nothing)),
+    ]);
+    let event = |(at_us, client, what)| Event { at_us, client, what };
+    History { header: Header::default(), events: whats.into_iter().map(event).collect() }
+}
+
+#[test]
+fn who_has_closed_its_session_needs_no_write() {
+    let found = |closes| check_all(&left_alone(closes)).findings.iter().any(|f| f.checker == "C14");
+    assert!(!found(true) && found(false));
+}
+
 #[test]
 fn events_that_do_not_name_their_change_count_for_lasting_watches() {
     assert_eq!(check_all(&without_zxids(2)).findings, []);

@@ -13,7 +13,7 @@
 
 use super::Sink;
 use crate::facts::Facts;
-use crate::record::What;
+use crate::record::{Op, What};
 use std::collections::BTreeMap;
 
 const NAME: &str = "C14";
@@ -49,6 +49,8 @@ pub(crate) fn check(facts: &Facts<'_>, sink: &mut Sink) {
             What::Continued => client.stopped = false,
             What::Connected { timeout_ms, .. } => (client.timeout_ms, client.lost) = (*timeout_ms, None),
             What::Disconnected | What::Expired { .. } if event.at_us <= deadline => client.lost = Some(index),
+            // Who has closed its session wants nothing more, until it connects again.
+            What::Invoke { op: Op::Close, .. } => client.timeout_ms = 0,
             What::Invoke { .. } if judged(index) => client.tried = client.tried.or(Some(index)),
             What::Return { .. } if judged(index) => client.done = true,
             _ => {}
