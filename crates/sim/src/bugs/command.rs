@@ -131,7 +131,11 @@ impl Command {
 
     fn outcome(&self, bug: Bug, bank: &Bank, how: &Hunt) -> Outcome {
         match bank.entry(bug.name) {
-            Some(entry) if !self.fresh => verify(bug, &entry.trial()),
+            // Any change of behaviour may have moved what the stored run meets: then it is searched for again.
+            Some(entry) if !self.fresh => match verify(bug, &entry.trial()) {
+                Outcome::Missed(_) => hunt(bug, &bug.grounds(), how),
+                other => other,
+            },
             _ => hunt(bug, &bug.grounds(), how),
         }
     }

@@ -57,18 +57,26 @@ fn trial(bug: Bug, grounds: &[Ground], number: u64) -> Option<Trial> {
 /// Hunts `bug` on `grounds`. Everything below the first failing trial was run, so the count is the same every time.
 #[must_use]
 pub fn hunt(bug: Bug, grounds: &[Ground], how: &Hunt) -> Outcome {
-    select(Some(bug));
-    let outcome = search(bug, grounds, how);
-    select(None);
-    match outcome {
-        Outcome::Found(found) if found.trial.run().is_some() => Outcome::Unsound(found),
-        other => other,
+    let start = Instant::now();
+    let (mut from, mut unsound) = (0, None);
+    loop {
+        select(Some(bug));
+        let outcome = search(bug, grounds, how, start, from);
+        select(None);
+        match outcome {
+            // Not the mutant was found: whatever it was, the hunt goes on behind it.
+            Outcome::Found(found) if found.trial.run().is_some() => {
+                from = found.runs;
+                unsound = Some(found);
+            }
+            Outcome::Missed(runs) => return unsound.map_or(Outcome::Missed(runs), Outcome::Unsound),
+            other => return other,
+        }
     }
 }
 
-fn search(bug: Bug, grounds: &[Ground], how: &Hunt) -> Outcome {
-    let start = Instant::now();
-    let (next, first) = (AtomicU64::new(0), AtomicU64::new(u64::MAX));
+fn search(bug: Bug, grounds: &[Ground], how: &Hunt, start: Instant, from: u64) -> Outcome {
+    let (next, first) = (AtomicU64::new(from), AtomicU64::new(u64::MAX));
     let best: Mutex<Option<Found>> = Mutex::new(None);
     let worker = || {
         loop {
