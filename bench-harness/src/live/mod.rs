@@ -41,6 +41,9 @@ use std::io::BufReader;
 use std::path::Path;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
+/// Options that name places.
+const PLACES: [&str; 4] = ["--server", "--histories", "--out", "--data"];
+
 /// Runs every system that was asked for.
 ///
 /// # Errors
@@ -124,7 +127,13 @@ fn kinds(options: &args::Live) -> Result<Vec<Kind>> {
 fn describe(options: &args::Live, seed: u64) -> report::Live {
     let git = |args: &[&str]| output("git", args);
     let sha = git(&["rev-parse", "HEAD"]);
-    let args: Vec<String> = std::env::args().skip(1).collect();
+    // Places of this machine are worth nothing to who reads it.
+    let mut is_place = false;
+    let is_kept = |arg: &String| {
+        let of_place = std::mem::replace(&mut is_place, PLACES.contains(&arg.as_str()));
+        !of_place && !is_place
+    };
+    let args: Vec<String> = std::env::args().skip(1).filter(is_kept).collect();
     let environment =
         if options.smoke { Environment::default() } else { Environment::capture(&options.data) };
     report::Live {
