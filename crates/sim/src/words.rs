@@ -3,6 +3,7 @@
 use crate::case::{Case, Source};
 use crate::schedule::{Schedule, Variant};
 use crate::soak::{self, State};
+use crate::tally::Broken;
 use crate::{Backend, Plan, Report, again, matrix, pool, report_text, verdict};
 use clap::{Args, Subcommand, ValueEnum};
 use comfy_table::{ContentArrangement, Table, presets};
@@ -425,14 +426,19 @@ fn ci(seeds: u64, budget: Duration, jobs: usize) -> Result<ExitCode, String> {
         );
         for broken in tally.broken.iter().take(10) {
             let first = broken.text.lines().next().unwrap_or_default();
+            let known = if is_known(broken) { "KNOWN" } else { "BROKEN" };
             println!(
-                "  BROKEN {}: {first}\n  again: cargo run --release -p {}",
+                "  {known} {}: {first}\n  again: cargo run --release -p {}",
                 broken.checker,
                 again_command(&broken.case)
             );
         }
     }
-    let mut fails = state.violations();
+    let known = state.tallies.values().flat_map(|t| &t.broken).filter(|b| is_known(b)).count() as u64;
+    let mut fails = state.violations() - known;
+    if known > 0 {
+        println!("{known} broken rules are known and open: crates/sim/known.txt");
+    }
     if done < seeds {
         println!("the budget of {} s ended after {done} of {seeds} seeds", budget.as_secs());
     }
@@ -441,6 +447,14 @@ fn ci(seeds: u64, budget: Duration, jobs: usize) -> Result<ExitCode, String> {
         fails += 1;
     }
     Ok(exit(fails))
+}
+
+/// Broken rules that are known and not mended yet, one `case: checker` a line. They are shown, and do not fail `ci`.
+const KNOWN: &str = include_str!("../known.txt");
+
+fn is_known(broken: &Broken) -> bool {
+    let line = format!("{}: {}", broken.case, broken.checker);
+    KNOWN.lines().any(|known| known == line)
 }
 
 /// `sim replay …` as arguments of cargo.

@@ -7,9 +7,6 @@ use std::process::ExitCode;
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// Share of mutants that must be found, in per cent.
-const REQUIRED: usize = 95;
-
 /// Breaks rules on purpose, one at a time, and looks whether a checker sees it.
 #[derive(Args, Debug)]
 pub struct Command {
@@ -31,6 +28,9 @@ pub struct Command {
     /// Give up on a mutant after so many runs.
     #[arg(long, default_value_t = 1_000_000)]
     runs: u64,
+    /// Per cent of the mutants that must be found.
+    #[arg(long, default_value_t = 95)]
+    required: usize,
     /// Threads; as many as there are cores if left out.
     #[arg(long)]
     threads: Option<usize>,
@@ -100,7 +100,7 @@ impl Command {
         for bug in &missed {
             println!("  missed: {} ({}; {})", bug.name, bug.rule, bug.source);
         }
-        let enough = found * 100 >= chosen.len() * REQUIRED;
+        let enough = found * 100 >= chosen.len() * self.required;
         Ok(if enough { ExitCode::SUCCESS } else { ExitCode::FAILURE })
     }
 
