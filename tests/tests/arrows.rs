@@ -135,7 +135,7 @@ const ARROWS: [(&str, &[&str]); 14] = [
     ("node", &["replog", "wal", "znode", "trace"]),
     ("server", &["replog", "wal", "node", "jute", "znode", "zab", "raft", "paxos", "trace"]),
     ("client", &["jute"]),
-    ("history", &[]),
+    ("history", &["jute"]),
     ("trace", &[]),
     (
         "sim",

@@ -15,12 +15,11 @@ use super::chance::Chance;
 use super::recorder::Recorder;
 use super::source::{Next, Source};
 use super::watches::Watches;
-use super::wire;
 use bytes::{Buf, Bytes, BytesMut};
-use history::{EventKind, Op, Outcome, What};
+use history::{Op, What, wire};
 use jute::{
-    ConnectRequest, ConnectResponse, EventType, Jute, Reader, ReplyHeader, Request, RequestHeader, Response,
-    WatcherEvent, begin_frame, end_frame, split_frames, xid,
+    ConnectRequest, ConnectResponse, Jute, Reader, ReplyHeader, Request, WatcherEvent, put_frame,
+    put_request, split_frames, xid,
 };
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -256,9 +255,7 @@ impl Client {
             password: Some(self.session.password.clone()),
             read_only: Some(false),
         };
-        let mark = begin_frame(&mut link.output);
-        request.encode(&mut link.output);
-        end_frame(&mut link.output, mark);
+        put_frame(&mut link.output, |out| request.encode(out));
         link.stream.write_all_buf(&mut link.output).await.ok()?;
         loop {
             if let Some(frame) = split_frames(&mut link.input, MAX_FRAME).ok()?.next() {
@@ -333,7 +330,7 @@ impl Client {
     fn ping(&self, link: &mut Link) {
         link.sent_at = Instant::now();
         link.pings.push_back(self.stage.recorder.now_us());
-        put(&mut link.output, xid::PING, &Request::Ping);
+        put_request(&mut link.output, xid::PING, &Request::Ping);
     }
 
     fn ask(&mut self, op: Op, link: &mut Link) {
@@ -344,7 +341,7 @@ impl Client {
         let (call, session) = (self.stage.recorder.call(), self.session.id);
         self.record(What::Invoke { call, session, op: op.clone() });
         link.sent_at = Instant::now();
-        put(&mut link.output, xid, &request);
+        put_request(&mut link.output, xid, &request);
         self.pending.push_back(Sent { call, xid, op, request: request.opcode() });
     }
 
@@ -378,13 +375,7 @@ impl Client {
             self.stage.recorder.broken(self.number, "an event that cannot be decoded");
             return;
         };
-        let kind = match EventType::from_code(event.kind) {
-            Some(EventType::NodeCreated) => EventKind::Created,
-            Some(EventType::NodeDeleted) => EventKind::Deleted,
-            Some(EventType::NodeDataChanged) => EventKind::DataChanged,
-            Some(EventType::NodeChildrenChanged) => EventKind::ChildrenChanged,
-            _ => return,
-        };
+        let Some(kind) = wire::event(event.kind) else { return };
         let (session, zxid, path) = (self.session.id, header.zxid, event.path.as_str().to_owned());
         self.session.watches.fired(kind, &path);
         self.record(What::Watch { session, zxid, kind, path });
@@ -395,15 +386,7 @@ impl Client {
             self.stage.recorder.broken(self.number, "a reply out of order");
             return None;
         };
-        let outcome = match header.err {
-            0 => match Response::decode(sent.request, reader) {
-                Ok(Response::AddWatch(r)) if r.err != 0 => Some(Outcome::Error(r.err)),
-                Ok(response) => wire::reply(&response).map(Outcome::Ok),
-                Err(_) => None,
-            },
-            code => Some(Outcome::Error(code)),
-        };
-        let Some(outcome) = outcome else {
+        let Some(outcome) = wire::outcome(&header, sent.request, reader) else {
             self.stage.recorder.broken(self.number, "a reply that cannot be decoded");
             return None;
         };
@@ -417,12 +400,4 @@ impl Client {
         self.record(What::Return { call: sent.call, zxid: header.zxid, outcome });
         (!is_closed).then_some(())
     }
-}
-
-/// Appends one request as a frame.
-fn put(output: &mut BytesMut, number: i32, request: &Request) {
-    let mark = begin_frame(output);
-    RequestHeader { xid: number, opcode: request.opcode().code() }.encode(output);
-    request.encode(output);
-    end_frame(output, mark);
 }

@@ -26,7 +26,6 @@ mod strikes;
 mod trouble;
 mod watches;
 mod weather;
-mod wire;
 mod workload;
 
 use crate::args;
@@ -93,16 +92,7 @@ pub(crate) fn check_again(file: &Path, into: Option<&Path>) -> Result<()> {
         report::judge_again(&history, out)?;
     }
     let checked = history::check_all(&history);
-    println!("{}: {} events", history.header.system, history.events.len());
-    for (checker, tally) in &checked.coverage {
-        println!("  {checker}: {} judged, {} left open", tally.judged, tally.skipped);
-    }
-    for finding in &checked.findings {
-        println!("{}: {}", finding.checker, finding.text);
-        for event in finding.events.iter().filter_map(|at| history.events.get(*at)) {
-            println!("    {}", serde_json::to_string(event)?);
-        }
-    }
+    println!("{}", history::tell(&history, &checked));
     anyhow::ensure!(checked.findings.is_empty(), "{} findings", checked.findings.len());
     Ok(())
 }

@@ -3,7 +3,7 @@
 //! None of them changes the tree, so none is in the history; the recording clients beside them show what it costs.
 
 use bytes::BytesMut;
-use jute::{ConnectRequest, GetChildren2Request, Jute, Request, RequestHeader, begin_frame, end_frame};
+use jute::{ConnectRequest, GetChildren2Request, Jute, Request, put_frame, put_request};
 use std::net::SocketAddr;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -15,19 +15,10 @@ const PATIENCE: Duration = Duration::from_secs(1);
 
 fn hello() -> BytesMut {
     let mut out = BytesMut::new();
-    let mark = begin_frame(&mut out);
     let password = Some(bytes::Bytes::from_static(&[0; jute::PASSWORD_BYTES]));
     let request = ConnectRequest { timeout_ms: 4000, password, read_only: Some(false), ..Default::default() };
-    request.encode(&mut out);
-    end_frame(&mut out, mark);
+    put_frame(&mut out, |out| request.encode(out));
     out
-}
-
-fn put(out: &mut BytesMut, xid: i32, request: &Request) {
-    let mark = begin_frame(out);
-    RequestHeader { xid, opcode: request.opcode().code() }.encode(out);
-    request.encode(out);
-    end_frame(out, mark);
 }
 
 async fn open(server: SocketAddr) -> Option<TcpStream> {
@@ -54,7 +45,7 @@ pub(crate) async fn storm(servers: Vec<SocketAddr>, width: usize, ends: Instant)
                 match open(*server).await {
                     Some(mut stream) if at % 2 == 0 => {
                         let mut out = BytesMut::new();
-                        put(&mut out, 1, &Request::CloseSession);
+                        put_request(&mut out, 1, &Request::CloseSession);
                         let _ = stream.write_all(&out).await;
                         let _ = timeout(PATIENCE, stream.read(&mut [0; 64])).await;
                     }
@@ -93,7 +84,7 @@ pub(crate) async fn slow_readers(servers: Vec<SocketAddr>, each: usize, ends: In
             let mut out = BytesMut::new();
             for xid in 1..=400 {
                 let read = GetChildren2Request { path: "/set".into(), watch: false };
-                put(&mut out, xid, &Request::GetChildren2(read));
+                put_request(&mut out, xid, &Request::GetChildren2(read));
             }
             let _ = timeout(PATIENCE, stream.write_all(&out)).await;
             held.push(stream);

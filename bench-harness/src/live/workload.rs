@@ -314,7 +314,7 @@ mod tests {
             })
             .collect();
         assert_eq!(values.iter().collect::<BTreeSet<_>>().len(), values.len());
-        assert!(ops.iter().all(|op| super::super::wire::request(op).is_some()));
+        assert!(ops.iter().all(|op| history::wire::request(op).is_some()));
     }
 
     #[test]

@@ -19,7 +19,7 @@ use crate::{Error, Result, Watcher};
 use bytes::{Buf, Bytes, BytesMut};
 use jute::{
     AuthPacket, ConnectRequest, ConnectResponse, ErrorCode, EventType, Jute, KeeperState, OpCode, Reader,
-    ReplyHeader, Request, RequestHeader, Response, WatcherEvent, begin_frame, end_frame, split_frames, xid,
+    ReplyHeader, Request, Response, WatcherEvent, put_frame, put_request, split_frames, xid,
 };
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -205,9 +205,7 @@ impl Session {
             password: Some(self.password.clone()),
             read_only: Some(false),
         };
-        let mark = begin_frame(&mut connection.output);
-        request.encode(&mut connection.output);
-        end_frame(&mut connection.output, mark);
+        put_frame(&mut connection.output, |out| request.encode(out));
         if connection.stream.write_all_buf(&mut connection.output).await.is_err() {
             return Some(End::Lost);
         }
@@ -242,10 +240,10 @@ impl Session {
     fn resume(&mut self, connection: &mut Connection) {
         for auth in &self.auths {
             self.auth_pending.push_back(None);
-            put(&mut connection.output, xid::AUTH, &Request::Auth(auth.clone()));
+            put_request(&mut connection.output, xid::AUTH, &Request::Auth(auth.clone()));
         }
         for request in self.watches.set_watches(self.last_zxid) {
-            put(&mut connection.output, xid::SET_WATCHES, &request);
+            put_request(&mut connection.output, xid::SET_WATCHES, &request);
         }
     }
 
@@ -293,7 +291,7 @@ impl Session {
                     }
                     if now >= ping_at {
                         connection.sent_at = now;
-                        put(&mut connection.output, xid::PING, &Request::Ping);
+                        put_request(&mut connection.output, xid::PING, &Request::Ping);
                     }
                 }
             }
@@ -305,12 +303,12 @@ impl Session {
         if let Request::Auth(packet) = &request {
             self.auths.push(packet.clone());
             self.auth_pending.push_back(Some(reply));
-            put(output, xid::AUTH, &request);
+            put_request(output, xid::AUTH, &request);
             return;
         }
         let number = self.next_xid;
         self.next_xid = if number == i32::MAX { 1 } else { number + 1 };
-        put(output, number, &request);
+        put_request(output, number, &request);
         let path = if watcher.is_some() { watched_path(&request) } else { String::new() };
         self.pending.push_back(Sent { xid: number, opcode: request.opcode(), path, watcher, reply });
     }
@@ -412,12 +410,4 @@ fn watched_path(request: &Request) -> String {
         Request::GetChildren2(r) => r.path.as_str().to_owned(),
         _ => String::new(),
     }
-}
-
-/// Appends one request as a frame.
-fn put(output: &mut BytesMut, number: i32, request: &Request) {
-    let mark = begin_frame(output);
-    RequestHeader { xid: number, opcode: request.opcode().code() }.encode(output);
-    request.encode(output);
-    end_frame(output, mark);
 }

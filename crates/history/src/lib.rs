@@ -21,6 +21,8 @@ mod resolve;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 mod timeline;
+#[cfg(feature = "wire")]
+pub mod wire;
 
 pub use check::{Checked, Finding, Tally, check, check_all};
 pub use record::{

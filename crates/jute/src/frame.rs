@@ -3,6 +3,7 @@
 //! The cap is tested on the four length bytes, before anything is reserved for the frame: a peer that claims 2 GiB
 //! costs what it has sent, not what it claims.
 
+use crate::{Jute, Request, RequestHeader};
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 
 /// `jute.maxbuffer`: the longest frame a server takes; exactly this long is accepted.
@@ -93,4 +94,20 @@ pub fn end_frame(out: &mut impl Buffer, mark: FrameMark) {
     if let Some(head) = out.as_mut().get_mut(mark.0..).and_then(|rest| rest.first_chunk_mut::<4>()) {
         *head = length.to_be_bytes();
     }
+}
+
+/// Appends a frame: its length, then what `body` writes.
+#[inline]
+pub fn put_frame<B: Buffer>(out: &mut B, body: impl FnOnce(&mut B)) {
+    let mark = begin_frame(out);
+    body(out);
+    end_frame(out, mark);
+}
+
+/// Appends a request of a client as a frame.
+pub fn put_request(out: &mut impl Buffer, xid: i32, request: &Request) {
+    put_frame(out, |out| {
+        RequestHeader { xid, opcode: request.opcode().code() }.encode(out);
+        request.encode(out);
+    });
 }

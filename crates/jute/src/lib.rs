@@ -33,7 +33,8 @@ pub use connect::{
 };
 pub use error::ErrorCode;
 pub use frame::{
-    Buffer, DEFAULT_MAX_FRAME, FrameError, FrameMark, Frames, begin_frame, end_frame, split_frames,
+    Buffer, DEFAULT_MAX_FRAME, FrameError, FrameMark, Frames, begin_frame, end_frame, put_frame, put_request,
+    split_frames,
 };
 pub use multi::{
     MultiOp, OpResult, ReadOp, decode_multi, decode_multi_read, encode_multi, encode_multi_read,

@@ -1,4 +1,4 @@
-//! The command line: `sim matrix`, `replay`, `run`, `soak`, `soak-merge`, `ci`, `schedules`.
+//! The command line: `sim matrix`, `replay`, `run`, `soak`, `soak-merge`, `ci`, `check`, `schedules`.
 
 use crate::case::{Case, Source};
 use crate::schedule::{Schedule, Variant};
@@ -7,8 +7,9 @@ use crate::tally::Broken;
 use crate::{Backend, Plan, Report, again, matrix, pool, report_text, verdict};
 use clap::{Args, Subcommand, ValueEnum};
 use comfy_table::{ContentArrangement, Table, presets};
-use std::io::{IsTerminal, Write};
-use std::path::PathBuf;
+use std::fs::{self, File};
+use std::io::{BufReader, IsTerminal, Write};
+use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 use std::time::{Duration, Instant};
 
@@ -43,6 +44,14 @@ pub enum Simulate {
         /// Threads.
         #[arg(long, default_value_t = pool::cores())]
         jobs: usize,
+    },
+    /// Judges a recorded history: of a run, of live servers or of real ZooKeeper.
+    Check {
+        /// The history (menagerie.history/1, JSON lines).
+        history: PathBuf,
+        /// Writes what the clients saw as a page, findings marked.
+        #[arg(long)]
+        page: Option<PathBuf>,
     },
     /// Lists the named schedules, or tells one.
     Schedules {
@@ -250,8 +259,22 @@ pub fn carry_out(words: &Simulate) -> Result<ExitCode, String> {
         Simulate::Soak(words) => run_soak(words),
         Simulate::SoakMerge { out, from } => merge(out, from),
         Simulate::Ci { seeds, budget, jobs } => ci(*seeds, Duration::from_secs(*budget), *jobs),
+        Simulate::Check { history, page } => check(history, page.as_deref()),
         Simulate::Schedules { name } => list(name.as_deref()),
     }
+}
+
+fn check(file: &Path, page: Option<&Path>) -> Result<ExitCode, String> {
+    let named = |e: &dyn std::fmt::Display| format!("{}: {e}", file.display());
+    let mut lines = BufReader::new(File::open(file).map_err(|e| named(&e))?);
+    let history = history::jsonl::read(&mut lines).map_err(|e| named(&e))?;
+    let checked = history::check_all(&history);
+    println!("{}", history::tell(&history, &checked));
+    if let Some(page) = page {
+        fs::write(page, history::timeline_html(&history, &checked.findings))
+            .map_err(|e| format!("{}: {e}", page.display()))?;
+    }
+    Ok(if checked.findings.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 fn run_matrix(words: &MatrixWords) -> Result<ExitCode, String> {
@@ -292,9 +315,9 @@ fn run_matrix(words: &MatrixWords) -> Result<ExitCode, String> {
     if let Some(out) = &words.out {
         let (commit, command) = (commit(), command());
         let write = || -> std::io::Result<()> {
-            std::fs::create_dir_all(out)?;
-            std::fs::write(out.join("matrix.md"), matrix::markdown(&cells, &commit, &command, words.seeds))?;
-            std::fs::write(out.join("matrix.json"), matrix::json(&cells, &commit, &command)? + "\n")
+            fs::create_dir_all(out)?;
+            fs::write(out.join("matrix.md"), matrix::markdown(&cells, &commit, &command, words.seeds))?;
+            fs::write(out.join("matrix.json"), matrix::json(&cells, &commit, &command)? + "\n")
         };
         write().map_err(|e| format!("{}: {e}", out.display()))?;
     }
@@ -387,7 +410,7 @@ fn run_soak(words: &SoakWords) -> Result<ExitCode, String> {
     Ok(exit(state.violations()))
 }
 
-fn merge(out: &std::path::Path, from: &[PathBuf]) -> Result<ExitCode, String> {
+fn merge(out: &Path, from: &[PathBuf]) -> Result<ExitCode, String> {
     let mut sum = State::load(out)?;
     for folder in from {
         let part = State::load(folder)?;

@@ -11,12 +11,11 @@
 
 mod hearing;
 
-use super::wire;
 use super::workload::Wishes;
 use super::{Event, Simulated, World};
 use bytes::{Bytes, BytesMut};
-use history::{Op, What};
-use jute::{ConnectRequest, Jute, OpCode, Request, begin_frame, end_frame, xid};
+use history::{Op, What, wire};
+use jute::{ConnectRequest, Jute, OpCode, Request, put_frame, put_request, xid};
 use server::service::VirtualClient;
 use std::collections::{BTreeSet, VecDeque};
 use std::net::SocketAddr;
@@ -331,9 +330,7 @@ impl<P: Simulated> World<'_, P> {
             read_only: Some(false),
         };
         let mut bytes = Vec::with_capacity(64);
-        let mark = begin_frame(&mut bytes);
-        request.encode(&mut bytes);
-        end_frame(&mut bytes, mark);
+        put_frame(&mut bytes, |out| request.encode(out));
         let server = client.server;
         let at = now + 2 * self.client_delay();
         self.clients[c].last_arrival = at;
@@ -367,12 +364,13 @@ impl<P: Simulated> World<'_, P> {
         let client = &mut self.clients[c];
         if out.is_empty() && now >= client.sent_at + client.timeout / 3 {
             client.pings.push_back(now);
-            wire::put(&mut out, xid::PING, &Request::Ping);
+            put_request(&mut out, xid::PING, &Request::Ping);
         }
         self.say(c, out);
     }
 
     fn invoke(&mut self, c: usize, op: Op, out: &mut Vec<u8>) {
+        let Some(request) = wire::request(&op) else { return };
         self.next_call += 1;
         self.figures.ops += 1;
         let call = self.next_call;
@@ -383,8 +381,7 @@ impl<P: Simulated> World<'_, P> {
             client.next_xid += 1;
             client.next_xid
         };
-        let request = wire::request(&op);
-        wire::put(out, number, &request);
+        put_request(out, number, &request);
         client.sent.push_back(Sent { xid: number, call, opcode: request.opcode(), op: op.clone() });
         let session = client.session;
         self.record(c, What::Invoke { call, session, op });

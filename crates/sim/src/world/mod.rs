@@ -39,7 +39,6 @@ mod targets;
 mod turn;
 #[cfg(test)]
 mod watched;
-mod wire;
 mod workload;
 
 pub use observe::{Happening, Observer, WorldEvent};

@@ -8,9 +8,9 @@
 //! ```
 
 use super::{CHILD, DATA, EXIST, MAX_FRAME, MS, PAUSE_NS, PERSISTENT, RECURSIVE, State};
-use crate::world::{Simulated, World, wire};
+use crate::world::{Simulated, World};
 use bytes::Bytes;
-use history::{EventKind, Op, Outcome, Reply, WatchMode, What};
+use history::{EventKind, Op, Outcome, Reply, WatchMode, What, wire};
 use jute::{ConnectResponse, ErrorCode, Jute as _, Reader, ReplyHeader, WatcherEvent, split_frames, xid};
 use std::collections::BTreeSet;
 
@@ -131,15 +131,9 @@ impl<P: Simulated> World<'_, P> {
         if header.zxid > 0 {
             client.last_zxid = client.last_zxid.max(header.zxid);
         }
-        let outcome = match header.err {
-            0 => match wire::reply(sent.opcode, reader) {
-                Some(reply) => Outcome::Ok(reply),
-                None => {
-                    let text = format!("client {}: an unreadable reply to {:?}", client.id, sent.op);
-                    return self.violate("wire", text);
-                }
-            },
-            code => Outcome::Error(code),
+        let Some(outcome) = wire::outcome(&header, sent.opcode, reader) else {
+            let text = format!("client {}: an unreadable reply to {:?}", client.id, sent.op);
+            return self.violate("wire", text);
         };
         self.learn(c, &sent.op, &outcome);
         let over = outcome == Outcome::Error(ErrorCode::SessionExpired.code());

@@ -1,20 +1,15 @@
-//! Between the words of a history and the bytes of ZooKeeper's protocol.
+//! Between the words of a history and the bytes of ZooKeeper's protocol: for whoever records one as a client.
+//!
+//! ```text
+//!  Op ──request──► Request ──► server ──► reply ──outcome──► Outcome
+//! ```
 
-use bytes::Bytes;
-use history::{CreateMode, Op, Outcome, Reply, Stat, WatchMode};
+use crate::{CreateMode, EventKind, Op, Outcome, Reply, Stat, WatchMode};
 use jute::{
-    Acl, AddWatchMode, AddWatchRequest, CheckVersionRequest, CreateRequest, DeleteRequest, ExistsRequest,
-    GetChildren2Request, GetDataRequest, JStr, MultiOp, OpResult, Request, Response, SetDataRequest,
-    SetWatches, SetWatches2, SyncRequest,
+    Acl, AddWatchMode, AddWatchRequest, CheckVersionRequest, CreateRequest, DeleteRequest, EventType,
+    ExistsRequest, GetChildren2Request, GetDataRequest, JStr, MultiOp, OpCode, OpResult, Reader, ReplyHeader,
+    Request, Response, SetDataRequest, SetWatches, SetWatches2, SyncRequest,
 };
-
-fn text(data: Option<&Bytes>) -> String {
-    String::from_utf8_lossy(data.map_or(&[], |d| &d[..])).into_owned()
-}
-
-fn bytes(data: &str) -> Option<Bytes> {
-    Some(Bytes::copy_from_slice(data.as_bytes()))
-}
 
 fn create(path: &str, data: &str, mode: CreateMode) -> CreateRequest {
     let flags = match mode {
@@ -23,18 +18,27 @@ fn create(path: &str, data: &str, mode: CreateMode) -> CreateRequest {
         CreateMode::PersistentSequential => jute::CreateMode::PersistentSequential,
         CreateMode::EphemeralSequential => jute::CreateMode::EphemeralSequential,
     };
-    CreateRequest { path: path.into(), data: bytes(data), acl: vec![Acl::open()], flags: flags.code() }
+    CreateRequest {
+        path: path.into(),
+        data: Some(data.to_owned().into()),
+        acl: vec![Acl::open()],
+        flags: flags.code(),
+    }
 }
 
 /// One operation of a multi; reads and multis have no place in one.
 fn part(op: &Op) -> Option<MultiOp> {
     Some(match op {
-        Op::Create { path, data, mode } => MultiOp::Create(create(path, data, *mode)),
+        Op::Create { path, data, mode } => MultiOp::Create2(create(path, data, *mode)),
         Op::Delete { path, version } => {
             MultiOp::Delete(DeleteRequest { path: path.as_str().into(), version: *version })
         }
         Op::Set { path, data, version } => {
-            let request = SetDataRequest { path: path.as_str().into(), data: bytes(data), version: *version };
+            let request = SetDataRequest {
+                path: path.as_str().into(),
+                data: Some(data.clone().into()),
+                version: *version,
+            };
             MultiOp::SetData(request)
         }
         Op::Check { path, version } => {
@@ -49,7 +53,10 @@ fn paths(of: &[String]) -> Vec<JStr> {
 }
 
 /// The request that asks for `op`; `None` for one that cannot stand alone.
-pub(crate) fn request(op: &Op) -> Option<Request> {
+///
+/// As ZooKeeper's own client has it, watches are set again with the older request while none is persistent.
+#[must_use]
+pub fn request(op: &Op) -> Option<Request> {
     Some(match op {
         Op::Create { path, data, mode } => Request::Create2(create(path, data, *mode)),
         Op::Delete { path, version } => {
@@ -57,7 +64,7 @@ pub(crate) fn request(op: &Op) -> Option<Request> {
         }
         Op::Set { path, data, version } => Request::SetData(SetDataRequest {
             path: path.as_str().into(),
-            data: bytes(data),
+            data: Some(data.clone().into()),
             version: *version,
         }),
         Op::Check { .. } => return None,
@@ -129,19 +136,46 @@ fn result(of: &OpResult) -> Outcome {
     })
 }
 
-/// What a successful response says; `None`: it is none that our requests can have.
-pub(crate) fn reply(response: &Response) -> Option<Reply> {
-    Some(match response {
-        Response::Empty | Response::Sync(_) => Reply::Nothing,
+fn text(data: Option<&[u8]>) -> String {
+    String::from_utf8_lossy(data.unwrap_or_default()).into_owned()
+}
+
+/// What the reply under `header` to a request of `opcode` says; `None` if it cannot be read.
+#[must_use]
+pub fn outcome(header: &ReplyHeader, opcode: OpCode, body: &mut Reader<'_>) -> Option<Outcome> {
+    if header.err != 0 {
+        return Some(Outcome::Error(header.err));
+    }
+    Some(match Response::decode(opcode, body).ok()? {
         // addWatch answers with a code of its own.
-        Response::AddWatch(r) if r.err == 0 => Reply::Nothing,
+        Response::AddWatch(r) if r.err != 0 => Outcome::Error(r.err),
+        response => Outcome::Ok(reply(&response)?),
+    })
+}
+
+/// The history's word for an event of this code; `None` for those that histories do not hold.
+#[must_use]
+pub fn event(kind: i32) -> Option<EventKind> {
+    match EventType::from_code(kind)? {
+        EventType::NodeCreated => Some(EventKind::Created),
+        EventType::NodeDeleted => Some(EventKind::Deleted),
+        EventType::NodeDataChanged => Some(EventKind::DataChanged),
+        EventType::NodeChildrenChanged => Some(EventKind::ChildrenChanged),
+        _ => None,
+    }
+}
+
+/// What a successful response says; `None`: it is none that our requests can have.
+fn reply(response: &Response) -> Option<Reply> {
+    Some(match response {
+        Response::Empty | Response::Sync(_) | Response::AddWatch(_) => Reply::Nothing,
         Response::Create(r) => Reply::Created { path: r.path.as_str().to_owned(), stat: None },
         Response::Create2(r) => {
             Reply::Created { path: r.path.as_str().to_owned(), stat: Some(stat(&r.stat)) }
         }
         Response::Exists(r) => Reply::Stat(stat(&r.stat)),
         Response::SetData(r) => Reply::Stat(stat(&r.stat)),
-        Response::GetData(r) => Reply::Data { data: text(r.data.as_ref()), stat: stat(&r.stat) },
+        Response::GetData(r) => Reply::Data { data: text(r.data.as_deref()), stat: stat(&r.stat) },
         Response::GetChildren2(r) => {
             let names = r.children.iter().map(|c| c.as_str().to_owned()).collect();
             Reply::Children { names, stat: stat(&r.stat) }
@@ -154,7 +188,7 @@ pub(crate) fn reply(response: &Response) -> Option<Reply> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use jute::{CreateResponse, ErrorResponse};
+    use jute::{CreateResponse, ErrorResponse, Jute};
 
     #[test]
     fn every_operation_has_its_request() {
@@ -186,6 +220,19 @@ mod tests {
         assert_eq!(outcomes, [Outcome::Error(0), Outcome::Error(-101)]);
         let created = Response::Create(CreateResponse { path: "/a0000000001".into() });
         assert_eq!(reply(&created), Some(Reply::Created { path: "/a0000000001".into(), stat: None }));
-        assert_eq!(reply(&Response::AddWatch(ErrorResponse { err: -4 })), None);
+    }
+
+    #[test]
+    fn an_error_is_read_from_the_header_or_from_the_answer_to_add_watch() {
+        let header = |err| ReplyHeader { xid: 1, zxid: 1, err };
+        assert_eq!(
+            outcome(&header(-101), OpCode::GetData, &mut Reader::new(&[])),
+            Some(Outcome::Error(-101))
+        );
+        let mut body = Vec::new();
+        ErrorResponse { err: -4 }.encode(&mut body);
+        let (header, mut body) = (header(0), Reader::new(&body));
+        assert_eq!(outcome(&header, OpCode::AddWatch, &mut body), Some(Outcome::Error(-4)));
+        assert_eq!(outcome(&header, OpCode::GetData, &mut Reader::new(&[1, 2])), None, "cut off");
     }
 }
