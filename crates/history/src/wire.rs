@@ -188,6 +188,7 @@ fn reply(response: &Response) -> Option<Reply> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use bytes::Bytes;
     use jute::{CreateResponse, ErrorResponse, Jute};
 
     #[test]
@@ -226,13 +227,12 @@ mod tests {
     fn an_error_is_read_from_the_header_or_from_the_answer_to_add_watch() {
         let header = |err| ReplyHeader { xid: 1, zxid: 1, err };
         assert_eq!(
-            outcome(&header(-101), OpCode::GetData, &mut Reader::new(&[])),
+            outcome(&header(-101), OpCode::GetData, &mut Reader::new(&Bytes::new())),
             Some(Outcome::Error(-101))
         );
-        let mut body = Vec::new();
-        ErrorResponse { err: -4 }.encode(&mut body);
-        let (header, mut body) = (header(0), Reader::new(&body));
-        assert_eq!(outcome(&header, OpCode::AddWatch, &mut body), Some(Outcome::Error(-4)));
-        assert_eq!(outcome(&header, OpCode::GetData, &mut Reader::new(&[1, 2])), None, "cut off");
+        let body = ErrorResponse { err: -4 }.to_bytes();
+        let outcome = |opcode| outcome(&header(0), opcode, &mut Reader::new(&body));
+        assert_eq!(outcome(OpCode::AddWatch), Some(Outcome::Error(-4)));
+        assert_eq!(outcome(OpCode::GetData), None, "cut off");
     }
 }
