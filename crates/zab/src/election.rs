@@ -14,6 +14,7 @@
 //! * the tally holds votes of the present round only (trap 1.2);
 //! * a newcomer follows a settled leader on a quorum's word *and* the leader's own (trap 1.3, requirement S38);
 //! * a voter of weight 0 is never a candidate and never counts (trap 1.5);
+//! * who led in vain stands again after a wait that doubles up to the election timeout;
 //! * observers learn the leader and never count.
 //!
 //! An election is a guess: nothing here is durable, and discovery checks epoch and history again.
@@ -51,11 +52,40 @@ impl Zab {
     /// Starts an election: next round, vote for itself, tell everyone.
     pub(crate) fn become_looking(&mut self, out: &mut Out) {
         self.leave_role(out);
+        if let State::Leading(l) = &self.state {
+            let since = l.since;
+            self.back_off(since);
+        }
         self.round += 1;
         let mut looking = idle(self.own_vote(), self.now);
         looking.interval = self.options.notify_least();
         self.state = State::Looking(looking);
         self.start_round(None, out);
+    }
+
+    /// The reign that began at `since` has ended: a short one costs a wait before the next candidacy.
+    ///
+    /// 1. Of five only n1 reaches the others, and its history is the oldest. 2. It is the only candidate, is elected,
+    ///    and discovery shows it a better history. 3. It steps back and is elected again: a thousand epochs a second,
+    ///    each of them two fsyncs on every disk. Rule: the first time costs nothing (a voter had promised a later
+    ///    epoch: the next one is above it); then the wait begins at an eighth of a heartbeat, doubles, and is at most
+    ///    the election timeout.
+    // spec-deviates: zookeeper FastLeaderElection because its fixed finalizeWait (kept in `Options::textbook`) is the
+    // only brake there.
+    fn back_off(&mut self, since: Time) {
+        let timing = &self.options.timing;
+        let most = timing.election_timeout;
+        if !self.options.connectivity || self.now.since(since) >= most {
+            self.short_reigns = 0;
+            return;
+        }
+        let before = self.short_reigns;
+        self.short_reigns = (before + 1).min(10);
+        if before > 0 {
+            let wait = (timing.heartbeat / 8 * (1 << (before - 1))).min(most);
+            let wait = self.rng.wait(wait / 2, (wait / 2).min(timing.election_spread));
+            self.stands_at = Some(self.now + wait);
+        }
     }
 
     /// Clears the tally and votes for the better of this replica and `heard`.
@@ -87,7 +117,8 @@ impl Zab {
         }
     }
 
-    /// Whether this replica may lead: it votes, its log is whole, and (hardened) it reaches a quorum itself.
+    /// Whether this replica may lead: it votes, its log is whole, it did not lead in vain a moment ago, and (hardened)
+    /// it reaches a quorum itself.
     ///
     /// Quorum-loss hub: of five replicas only n1 still reaches a quorum, through itself. n2 … n5 may have higher ids
     /// and would be elected again and again, each losing its quorum at once. Who reaches no quorum does not stand.
@@ -95,6 +126,7 @@ impl Zab {
         self.counts()
             && self.damaged.is_empty()
             && !self.disk_stalled()
+            && self.stands_at.is_none_or(|at| at <= self.now)
             && (!self.options.connectivity || self.reaches_quorum())
     }
 
@@ -353,8 +385,21 @@ impl Zab {
         false
     }
 
+    /// Own writes became durable while looking: who withdrew because its disk hung stands again.
+    ///
+    /// 1. The disk of a single server hangs, and it stops leading. 2. The disk recovers. 3. Without a peer there is no
+    ///    message and no timer that would make it look at its disk again.
+    pub(crate) fn looking_persisted(&mut self, out: &mut Out) {
+        if matches!(&self.state, State::Looking(l) if l.vote.node != self.id || !l.eligible) {
+            self.refresh_candidacy(out);
+        }
+    }
+
     /// Timers of an election.
     pub(crate) fn looking_time(&mut self, out: &mut Out) {
+        if self.stands_at.take_if(|at| *at <= self.now).is_some() {
+            self.refresh_candidacy(out);
+        }
         let (now, most) = (self.now, self.options.notify_most());
         let timeout = self.options.timing.election_timeout;
         let State::Looking(l) = &mut self.state else { return };
@@ -383,10 +428,7 @@ impl Zab {
         let probation = l.since + self.options.timing.election_timeout;
         let resend = if l.probation { l.resend_at.min(probation) } else { l.resend_at };
         let resend = (!self.links.is_empty()).then_some(resend);
-        match (resend, l.finalize_at) {
-            (Some(a), Some(b)) => Some(a.min(b)),
-            (a, b) => a.or(b),
-        }
+        [resend, l.finalize_at, self.stands_at].into_iter().flatten().min()
     }
 
     /// A follower hears of an election.

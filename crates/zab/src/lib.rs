@@ -91,6 +91,10 @@ pub struct Zab {
     /// The vote with which the present leader was chosen.
     elected: Vote,
     session: u64,
+    /// Reigns in a row that ended before they were an election timeout old.
+    short_reigns: u32,
+    /// When this replica stands again after such a reign; until then it votes and does not stand.
+    stands_at: Option<Time>,
     /// Round trip among the voters, smoothed.
     rtt: Option<Duration>,
     now: Time,
@@ -143,6 +147,8 @@ impl ReplicatedLog for Zab {
             round: 0,
             elected: own,
             session: 0,
+            short_reigns: 0,
+            stands_at: None,
             rtt: None,
             now,
             state: State::Looking(election::idle(own, now)),
@@ -310,8 +316,10 @@ impl Zab {
             self.durable_index = write.last;
         }
         self.settle_refills();
-        if matches!(self.state, State::Leading(_)) {
-            self.leading_persisted(out);
+        match &self.state {
+            State::Looking(_) => self.looking_persisted(out),
+            State::Following(_) => {}
+            State::Leading(_) => self.leading_persisted(out),
         }
     }
 

@@ -246,6 +246,7 @@ impl Zab {
         }
         f.stage = FollowerStage::Serving;
         f.heard = self.now;
+        self.short_reigns = 0;
         f.bound = f.bound.max(committed);
         self.follow_bound();
         self.note(out);

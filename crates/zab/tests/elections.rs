@@ -273,6 +273,57 @@ fn a_wiped_voter_is_a_learner() {
     assert_eq!(c.ledger().top(), top, "leader and learner are no quorum\n{}", c.story());
 }
 
+/// A single server whose disk hung leads again as soon as the disk is back: nobody else would wake it.
+///
+/// Found by the simulator: C14, `sim replay 1101 --backend zab`, also 1128, 1150, 1200, 1282 and 1318.
+// requirement: S26
+#[test]
+fn a_single_server_leads_again_when_its_disk_is_back() {
+    let mut s = Solo::open(setup(1, 1));
+    s.fsync().fsync();
+    assert_eq!((s.role(), s.phase()), (Role::Leader, Phase::Broadcast));
+    s.propose(1).wait(MS * 3000);
+    assert_eq!(s.role(), Role::Electing, "the disk hangs");
+    s.fsync();
+    assert_eq!(s.role(), Role::Leader, "the disk is back");
+}
+
+/// The only candidate has the oldest history: it is elected, finds that out, and waits longer each time.
+///
+/// Found by the simulator: fault row 10, `sim replay 4 --backend zab --row 10`, 13,258 epochs in 12 seconds.
+// requirement: S26
+#[test]
+fn who_leads_in_vain_waits_before_it_stands_again() {
+    let mut s = Solo::open(setup(1, 3));
+    s.link([2, 3]);
+    let mut reigns = Vec::new();
+    for ms in 0..10_000 {
+        s.wait(MS);
+        let (round, vote) = (s.zab.election_round(), vote(0, (0, 0), 1));
+        for peer in [2, 3] {
+            s.hear(peer, Message::Notification(looking(round, vote)));
+        }
+        if s.role() != Role::Leader {
+            continue;
+        }
+        reigns.push(ms);
+        for peer in [2, 3] {
+            let promised = s.zab.hard_state().promised;
+            s.hear(peer, Message::FollowerInfo { session: 1, promised, counts: true });
+        }
+        s.fsync();
+        let epoch = s.zab.hard_state().promised.round;
+        for peer in [2, 3] {
+            s.ack_epoch(peer, epoch, epoch - 1, &[1]);
+        }
+        assert_eq!(s.role(), Role::Electing, "{:?}", s.out);
+    }
+    let waits: Vec<u64> = reigns.windows(2).map(|w| w[1] - w[0]).collect();
+    assert!(waits[0] <= 1 && waits[1] <= 13, "a race costs little: {waits:?}");
+    assert!(waits.iter().all(|w| *w <= 1001), "at most the election timeout: {waits:?}");
+    assert!((12..=24).contains(&reigns.len()), "{waits:?}");
+}
+
 /// Requests that cannot be carried out say so.
 #[test]
 fn refusals_name_their_reason() {
