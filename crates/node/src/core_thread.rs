@@ -46,6 +46,16 @@ use wal::{Disk, WalReader};
 /// Tokens from here on are the node's own.
 pub(crate) const OWN_TOKENS: u64 = 1 << 63;
 
+/// How long the core thread looks for the next acknowledgement before it sleeps, if few entries are under way: that is due
+/// within a round trip and an fsync, and waking a halted CPU takes a good part of that.
+const ATTENTION: Duration = Duration::from_micros(300);
+/// A turn of others that takes longer than this says that the CPU is wanted elsewhere.
+const LONG_TURN: Duration = Duration::from_millis(1);
+/// For so long the core thread sleeps at once then.
+const MODESTY: Duration = Duration::from_secs(1);
+/// With more entries under way than this there is work at every turn, and the CPU is better left to others.
+const FEW_IN_FLIGHT: u64 = 16;
+
 /// The core's clock: nanoseconds since the node started.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Clock(pub(crate) Instant);
@@ -128,6 +138,10 @@ pub(crate) struct Core<P: ReplicatedLog, D: Disk> {
     due_since: Option<Instant>,
     /// Commands were offered since the last step.
     offered: bool,
+    /// The last step.
+    stepped: Instant,
+    /// Until when the CPU is wanted elsewhere.
+    modest: Instant,
     timer: Pin<Box<Sleep>>,
     /// What the timer is set to.
     alarm: Instant,
@@ -178,6 +192,8 @@ impl<P: ReplicatedLog, D: Disk> Core<P, D> {
             downed: Vec::new(),
             due_since: None,
             offered: false,
+            stepped: now,
+            modest: now,
             timer: Box::pin(tokio::time::sleep_until(now.into())),
             alarm: now,
             elapsed: true,
@@ -245,6 +261,7 @@ impl<P: ReplicatedLog, D: Disk> Core<P, D> {
 
     fn step(&mut self, now: Instant) {
         self.shared.stats.steps.add(1);
+        self.stepped = now;
         self.replica.step(self.clock.time(now));
         self.status = self.replica.status();
         self.downed.clear();
@@ -299,10 +316,29 @@ impl<P: ReplicatedLog, D: Disk> Core<P, D> {
         self.ending = self.ending.map(|until| until.min(now));
     }
 
+    /// Whether an acknowledgement is due so soon that sleeping does not pay; lets others have their turn first.
+    fn is_attentive(&mut self) -> bool {
+        let Status { last, committed, .. } = self.status;
+        let in_flight = last.index.0.saturating_sub(committed.0);
+        let now = Instant::now();
+        if !(1..=FEW_IN_FLIGHT).contains(&in_flight)
+            || now.saturating_duration_since(self.stepped) >= ATTENTION
+            || now < self.modest
+        {
+            return false;
+        }
+        std::thread::yield_now();
+        if now.elapsed() >= LONG_TURN {
+            self.modest = now + MODESTY;
+        }
+        true
+    }
+
     /// Sets the timer and goes to sleep, unless there is more to do at once.
     fn rest(&mut self, cx: &mut Context<'_>, now: Instant) -> Poll<bool> {
         let more_room = !self.offered && self.status.room.commands > 0 && !self.proposals.is_empty();
         self.again |= self.replica.has_input() || (more_room && !self.hands.apply.queue.is_full());
+        self.again = self.again || self.is_attentive();
         if !self.again {
             let core = self.replica.deadline().map(|d| self.clock.instant(d));
             let links = self.links.values().map(|l| self.next_care(l)).min();
