@@ -273,6 +273,41 @@ impl Replay<'_, '_> {
         self.doubts.lose(parent, DOUBT_KIDS);
     }
 
+    /// A creation without an answer took a number that hangs on others without an answer.
+    ///
+    /// 1. "/q/n-" is asked for twice, both times without an answer. 2. Events show n-51 at 0x202, which either can have
+    ///    made, and a read shows the second one's content in n-52 at 0x204. 3. The model, which leaves the first one
+    ///    open, numbers the second 51. Rule: what was seen to be made is what was made; if nobody saw it, the number
+    ///    is a guess, and no watch owes an event for it.
+    pub(crate) fn number(&mut self, call: &Call<'_>, guess: &Outcome) {
+        let seen = self.made.get(&call.zxid).cloned();
+        if let (Op::Create { mode, .. }, Some(path), Outcome::Ok(Reply::Created { path: guess, .. })) =
+            (call.op, &seen, guess)
+            && is_sequential(*mode)
+        {
+            if path != guess {
+                self.model.undo();
+                let made = Outcome::Ok(Reply::Created { path: path.clone(), stat: None });
+                self.force(call, call.op, &made);
+            }
+            return;
+        }
+        let one = std::slice::from_ref(guess);
+        let (ops, results) = match (call.op, guess) {
+            (Op::Multi { ops }, Outcome::Ok(Reply::Multi(results))) => (ops.as_slice(), results.as_slice()),
+            (op, _) => (std::slice::from_ref(op), one),
+        };
+        for (op, result) in ops.iter().zip(results) {
+            if let (Op::Create { mode, .. }, Outcome::Ok(Reply::Created { path, .. })) = (op, result)
+                && is_sequential(*mode)
+            {
+                let path = self.model.names.path(path);
+                self.past.maybe(call.zxid, path);
+                self.doubts.lose(path, BOTH);
+            }
+        }
+    }
+
     /// Makes the model such that this answer is the one.
     pub(crate) fn force(&mut self, call: &Call<'_>, op: &Op, outcome: &Outcome) {
         let path = match op {

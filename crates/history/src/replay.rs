@@ -43,6 +43,8 @@ pub(crate) struct Replay<'h, 's> {
     overdue: Vec<(i64, i64)>,
     /// What sessions may own without anybody knowing: creations that are open.
     unsure: Map<i64, Vec<(Path, u8)>>,
+    /// What the settled were seen to make, by zxid.
+    pub(crate) made: Map<i64, String>,
 }
 
 /// What comes out of a replay.
@@ -63,7 +65,7 @@ enum Item {
 
 impl<'h, 's> Replay<'h, 's> {
     pub(crate) fn run(facts: &'s Facts<'h>, resolved: Resolved, sink: &'s mut Sink) -> Replayed {
-        let Resolved { settled, open, origin } = resolved;
+        let Resolved { settled, made, open, origin } = resolved;
         let mut items: Vec<(i64, u8, Item)> = Vec::with_capacity(facts.calls.len());
         items.extend(settled.into_iter().map(|(zxid, what)| (zxid, 0, Item::Hidden(what))));
         for (index, call) in facts.calls.iter().enumerate() {
@@ -94,6 +96,7 @@ impl<'h, 's> Replay<'h, 's> {
             next_suspect: 0,
             overdue,
             unsure: Map::default(),
+            made,
         };
         replay.note_unsure();
         let mut known = Map::default();
@@ -464,11 +467,15 @@ impl<'h, 's> Replay<'h, 's> {
         }
         let at = At { zxid, time_ms: 0, session: call.session };
         let doubtful = self.is_doubtful(call.op);
-        let done = match self.model.apply(at, call.op) {
+        let outcome = self.model.apply(at, call.op);
+        let done = match &outcome {
             Outcome::Error(_) => false,
             Outcome::Ok(Reply::Multi(results)) => !results.iter().any(|one| matches!(one, Outcome::Error(_))),
             Outcome::Ok(_) => true,
         };
+        if done && doubtful {
+            self.number(&Call { zxid, ..call }, &outcome);
+        }
         if !done {
             self.model.undo();
             for (path, bits) in self.touched(call.op) {

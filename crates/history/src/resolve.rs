@@ -50,6 +50,8 @@ pub(crate) struct Suspect {
 pub(crate) struct Resolved {
     /// By zxid.
     pub(crate) settled: Vec<(i64, Hidden)>,
+    /// Paths that the settled were seen to make: with a number, if there is one.
+    pub(crate) made: Map<i64, String>,
     /// What may have happened or not.
     pub(crate) open: Vec<Suspect>,
     /// Lowest zxid of any answer: what is older was there before the recording.
@@ -83,7 +85,7 @@ pub(crate) fn resolve(facts: &Facts<'_>, sink: &mut Sink) -> Resolved {
     // What is settled for one trace is out of the question for all others, which may settle those.
     let mut progress = true;
     while std::mem::take(&mut progress) {
-        left.retain_mut(|(zxid, fitting, _)| {
+        left.retain_mut(|(zxid, fitting, seen)| {
             if fitting.len() > 1 {
                 fitting.retain(|at| !taken.get(*at).copied().unwrap_or(true));
             }
@@ -93,6 +95,11 @@ pub(crate) fn resolve(facts: &Facts<'_>, sink: &mut Sink) -> Resolved {
             progress = true;
             if let Some(suspect) = suspects.get(only) {
                 resolved.settled.push((*zxid, suspect.what));
+                let made = seen.0.iter().find_map(|trace| match trace {
+                    Trace::Created { path, .. } => Some((*zxid, (*path).to_owned())),
+                    _ => None,
+                });
+                resolved.made.extend(made);
             }
             false
         });

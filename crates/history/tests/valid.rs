@@ -2,7 +2,8 @@
 
 use history::testing::{Wanted, generate};
 use history::{
-    CreateMode, Event, EventKind, Header, History, Op, Outcome, Reply, WatchMode, What, check_all, jsonl,
+    CreateMode, Event, EventKind, Header, History, Op, Outcome, Reply, Stat, WatchMode, What, check_all,
+    jsonl,
 };
 
 #[test]
@@ -89,4 +90,51 @@ fn events_that_do_not_name_their_change_count_for_lasting_watches() {
     assert_eq!(check_all(&without_zxids(2)).findings, []);
     let findings = check_all(&without_zxids(1)).findings;
     assert!(findings.iter().any(|f| f.checker == "C8" && f.text.contains("not told")), "{findings:?}");
+}
+
+/// Three numbered creations without an answer, and client 4 who watches: the event of the second names `told`, a read
+/// shows the third one's content in `/q/n-0000000001`.
+fn numbered_unseen(told: Option<&str>) -> History {
+    let connected =
+        |session| What::Connected { session, server: 1, timeout_ms: 5000, resumed: false, seen: 0 };
+    let ask = |call, session, op| What::Invoke { call, session, op };
+    let end = |call, zxid, reply| What::Return { call, zxid, outcome: Outcome::Ok(reply) };
+    let create = |path: &str, data: &str, mode| Op::Create { path: path.into(), data: data.into(), mode };
+    let (plain, own, lasting) =
+        (CreateMode::Persistent, CreateMode::EphemeralSequential, CreateMode::PersistentSequential);
+    let event =
+        |zxid, path: &str| What::Watch { session: 4, zxid, kind: EventKind::Created, path: path.into() };
+    let second = "/q/n-0000000001";
+    let stat = Stat { czxid: 7, mzxid: 7, pzxid: 7, data_length: 1, ..Stat::default() };
+    let mut whats: Vec<_> = (1..=4).map(|client| (client, connected(i64::from(client)))).collect();
+    whats.extend([
+        (4, ask(1, 4, create("/q", "", plain))),
+        (4, end(1, 4, Reply::Created { path: "/q".into(), stat: None })),
+        (4, ask(2, 4, Op::AddWatch { path: "/q".into(), mode: WatchMode::Recursive })),
+        (4, end(2, 5, Reply::Nothing)),
+    ]);
+    for (client, data, mode) in [(1, "a", own), (2, "b", own), (3, "c", lasting)] {
+        whats.push((client, ask(u64::from(client) + 9, i64::from(client), create("/q/n-", data, mode))));
+    }
+    whats.extend((1..=3).map(|client| (client, What::Unknown { call: u64::from(client) + 9 })));
+    whats.push((4, event(6, "/q/n-0000000000")));
+    whats.extend(told.map(|path| (4, event(7, path))));
+    whats.extend([
+        (4, ask(20, 4, Op::Get { path: second.into(), watch: false })),
+        (4, end(20, 7, Reply::Data { data: "c".into(), stat })),
+    ]);
+    let event = |(at_us, (client, what))| Event { at_us, client, what };
+    let header = Header { exact_reads: true, ..Header::default() };
+    History { header, events: (0..).zip(whats).map(event).collect() }
+}
+
+/// What was seen to be made is what was made, whatever number the model would have given it.
+///
+/// Found by the simulator: C8, `sim replay 1375 --backend zab`.
+#[test]
+fn a_number_that_was_seen_is_the_number() {
+    assert_eq!(check_all(&numbered_unseen(Some("/q/n-0000000001"))).findings, []);
+    let findings = check_all(&numbered_unseen(None)).findings;
+    let owed = |text: &str| text.contains("not told") && text.contains("/q/n-0000000001");
+    assert!(findings.iter().any(|f| f.checker == "C8" && owed(&f.text)), "{findings:?}");
 }
