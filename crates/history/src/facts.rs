@@ -326,7 +326,7 @@ impl<'h> Gather<'h> {
         if let Some(outcome) = outcome
             && let Some(session) = facts.sessions.get_mut(&session)
         {
-            if *outcome != Outcome::Error(code::SESSION_EXPIRED) {
+            if !code::is_over(outcome) {
                 session.alive_at = session.alive_at.max(zxid);
             } else if placed {
                 session.refused_at = Some(session.refused_at.map_or(zxid, |before| before.min(zxid)));

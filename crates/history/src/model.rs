@@ -18,6 +18,8 @@ use std::collections::BTreeSet;
 
 /// Error codes of the protocol that the model gives.
 pub(crate) mod code {
+    use crate::record::{Outcome, Reply};
+
     pub(crate) const NOT_ATTEMPTED: i32 = -2;
     pub(crate) const BAD_ARGUMENTS: i32 = -8;
     pub(crate) const NO_NODE: i32 = -101;
@@ -33,6 +35,17 @@ pub(crate) mod code {
             code,
             NO_NODE | BAD_VERSION | NO_CHILDREN_FOR_EPHEMERALS | NODE_EXISTS | NOT_EMPTY | SESSION_EXPIRED
         )
+    }
+
+    /// Whether a write was refused because its session was over. A multi says so in its results, under a header
+    /// without an error.
+    // spec: zookeeper PrepRequestProcessor.pRequest2Txn, which looks at the session once per operation
+    pub(crate) fn is_over(outcome: &Outcome) -> bool {
+        match outcome {
+            Outcome::Error(code) => *code == SESSION_EXPIRED,
+            Outcome::Ok(Reply::Multi(results)) => results.contains(&Outcome::Error(SESSION_EXPIRED)),
+            Outcome::Ok(_) => false,
+        }
     }
 }
 

@@ -396,7 +396,7 @@ impl<'h, 's> Replay<'h, 's> {
 
     /// An operation of a session: is it one that may still act? False: nothing more is to be done.
     fn session(&mut self, call: &Call<'_>, outcome: &Outcome) -> bool {
-        let refused = *outcome == Outcome::Error(code::SESSION_EXPIRED);
+        let refused = code::is_over(outcome);
         let ended = self.ended.get(&call.session).copied();
         match (refused, ended) {
             (true, None) => {
@@ -447,7 +447,13 @@ impl<'h, 's> Replay<'h, 's> {
     pub(crate) fn conclude(&mut self, session: i64, zxid: i64) {
         for path in self.model.ephemerals(session) {
             self.forget(path);
-            self.doubts.shown(path, BOTH, zxid);
+            // 1. n3's session makes /lock, and closes without an answer. 2. n4 asks for /lock, without an answer. 3. n3
+            //    is told that it is over; whether /lock is there afterwards hangs on n4.
+            if self.doubts.of(path, BOTH) == 0 || self.doubts.only_by_end(path, session) {
+                self.doubts.shown(path, BOTH, zxid);
+            } else {
+                self.doubts.lose(path, BOTH);
+            }
         }
         self.model.end_session(session, zxid);
         if let Some(at) = self.doubts.end_of(session) {

@@ -138,3 +138,104 @@ fn a_number_that_was_seen_is_the_number() {
     let owed = |text: &str| text.contains("not told") && text.contains("/q/n-0000000001");
     assert!(findings.iter().any(|f| f.checker == "C8" && owed(&f.text)), "{findings:?}");
 }
+
+/// Session 1 owns `/e/a` and ends at zxid 5, where client 2 sees it go; its multi at 6 is refused, or not.
+fn multi_after_the_end(refused: bool) -> History {
+    let connected =
+        |session| What::Connected { session, server: 1, timeout_ms: 5000, resumed: false, seen: 0 };
+    let ask = |call, session, op| What::Invoke { call, session, op };
+    let end = |call, zxid, reply| What::Return { call, zxid, outcome: Outcome::Ok(reply) };
+    let create = |path: &str, mode| Op::Create { path: path.into(), data: String::new(), mode };
+    let made = |path: &str| Reply::Created { path: path.into(), stat: None };
+    let set = Op::Set { path: "/e".into(), data: "v".into(), version: -1 };
+    let result = if refused {
+        Outcome::Error(-112)
+    } else {
+        let stat =
+            Stat { czxid: 3, mzxid: 6, version: 1, cversion: 2, pzxid: 5, data_length: 1, ..Stat::default() };
+        Outcome::Ok(Reply::Stat(stat))
+    };
+    let whats = vec![
+        (1, connected(1)),
+        (2, connected(2)),
+        (2, ask(1, 2, create("/e", CreateMode::Persistent))),
+        (2, end(1, 3, made("/e"))),
+        (1, ask(2, 1, create("/e/a", CreateMode::Ephemeral))),
+        (1, end(2, 4, made("/e/a"))),
+        (2, ask(3, 2, Op::Exists { path: "/e/a".into(), watch: true })),
+        (
+            2,
+            end(
+                3,
+                4,
+                Reply::Stat(Stat { czxid: 4, mzxid: 4, pzxid: 4, ephemeral_owner: 1, ..Stat::default() }),
+            ),
+        ),
+        (1, ask(4, 1, Op::Multi { ops: vec![set] })),
+        (2, What::Watch { session: 2, zxid: 5, kind: EventKind::Deleted, path: "/e/a".into() }),
+        (1, end(4, 6, Reply::Multi(vec![result]))),
+    ];
+    let event = |(at_us, (client, what))| Event { at_us, client, what };
+    let header = Header { exact_reads: true, ..Header::default() };
+    History { header, events: (0..).step_by(2_000_000).zip(whats).map(event).collect() }
+}
+
+/// A multi says in its results that its session was over.
+///
+/// Found by the simulator: C4, `sim replay 7 --backend zab --row 13 --variant textbook`.
+#[test]
+fn a_refused_multi_shows_no_living_session() {
+    assert_eq!(check_all(&multi_after_the_end(true)).findings, []);
+    assert_ne!(check_all(&multi_after_the_end(false)).findings, []);
+}
+
+/// Session 1 makes `/e/a` and closes without an answer; it is told that it is over. Session 2 may have made `/e/a`
+/// again (`other`), and client 3 lists it.
+fn made_again(other: bool) -> History {
+    let connected =
+        |session| What::Connected { session, server: 1, timeout_ms: 5000, resumed: false, seen: 0 };
+    let ask = |call, session, op| What::Invoke { call, session, op };
+    let end = |call, zxid, reply| What::Return { call, zxid, outcome: Outcome::Ok(reply) };
+    let create = |path: &str, mode| Op::Create { path: path.into(), data: String::new(), mode };
+    let made = |path: &str| Reply::Created { path: path.into(), stat: None };
+    let mut whats = vec![
+        (1, connected(1)),
+        (2, connected(2)),
+        (3, connected(3)),
+        (3, ask(1, 3, create("/e", CreateMode::Persistent))),
+        (3, end(1, 4, made("/e"))),
+        (1, ask(2, 1, create("/e/a", CreateMode::Ephemeral))),
+        (1, end(2, 5, made("/e/a"))),
+        (1, ask(3, 1, Op::Close)),
+    ];
+    if other {
+        whats.push((2, ask(4, 2, create("/e/a", CreateMode::Ephemeral))));
+        whats.push((2, What::Unknown { call: 4 }));
+    }
+    let stat = Stat { czxid: 4, mzxid: 4, pzxid: 7, cversion: 3, num_children: 1, ..Stat::default() };
+    let names = vec!["a".to_owned()];
+    whats.extend([
+        (1, What::Unknown { call: 3 }),
+        (1, What::Expired { session: 1 }),
+        (2, What::Disconnected),
+        (2, What::Connected { session: 2, server: 2, timeout_ms: 5000, resumed: true, seen: 3 }),
+        (3, ask(5, 3, create("/b", CreateMode::Persistent))),
+        (3, end(5, 8, made("/b"))),
+        (2, ask(7, 2, Op::Exists { path: "/b".into(), watch: false })),
+        (2, end(7, 8, Reply::Stat(Stat { czxid: 8, mzxid: 8, pzxid: 8, ..Stat::default() }))),
+        (3, ask(6, 3, Op::Children { path: "/e".into(), watch: false })),
+        (3, end(6, 8, Reply::Children { names, stat })),
+    ]);
+    let event = |(at_us, (client, what))| Event { at_us, client, what };
+    let header = Header { exact_reads: true, ..Header::default() };
+    History { header, events: (0..).zip(whats).map(event).collect() }
+}
+
+/// The end of a session takes what it made, not what somebody made after it.
+///
+/// Found by the simulator: C4, `sim replay 33 --backend raft --row 21`.
+#[test]
+fn what_was_made_after_a_session_may_be_there() {
+    assert_eq!(check_all(&made_again(true)).findings, []);
+    assert_ne!(check_all(&made_again(false)).findings, []);
+}
