@@ -6,7 +6,10 @@
 //!    of what it heard may be lost: so much may be missing at the leader. And: 1. a client is stopped for nearly its timeout;
 //!    2. it goes on, a follower answers its ping; 3. the leader expires it before the follower's next report.)
 //!    The end lies after every write with a lower zxid was asked for; an end without a known zxid is not judged.
-//! 3. With every fault over, and its client gone for good, its ephemerals are gone after twice its timeout (a new leader
+//! 3. Once somebody knows that it is over, no server answers its client for longer than its timeout: a server without a
+//!    leader lets its clients go after a third of it, long before the leader ends the session. (1. S1 is cut off with C,
+//!    who holds a lock; 2. C is expired, D takes the lock; 3. S1 answers C's pings, and C works on as the holder.)
+//! 4. With every fault over, and its client gone for good, its ephemerals are gone after twice its timeout (a new leader
 //!    starts all clocks again), four election timeouts and two ticks: no state known later shows them.
 //!
 //! The [replay](crate::replay) adds, by zxid: ephemerals are there while their session lives and vanish together at its
@@ -24,6 +27,7 @@ pub(crate) fn check(facts: &Facts<'_>, ends: &[(i64, i64)], sink: &mut Sink) {
     for (id, session) in &facts.sessions {
         resumed(facts, *id, session, sink);
         early(facts, *id, session, ends, sink);
+        answered_after(facts, *id, session, ends, sink);
     }
     outlived(facts, sink);
 }
@@ -89,6 +93,36 @@ fn early(facts: &Facts<'_>, id: i64, session: &Session, ends: &[(i64, i64)], sin
             at.saturating_sub(heard) / 1000
         );
         sink.find(NAME, text, vec![end]);
+    }
+}
+
+/// Answers to what was asked long after the end was known.
+fn answered_after(facts: &Facts<'_>, id: i64, session: &Session, ends: &[(i64, i64)], sink: &mut Sink) {
+    let Some(zxid) = ends.iter().find(|(ended, _)| *ended == id).map(|(_, zxid)| *zxid) else {
+        return sink.skipped(NAME);
+    };
+    let end = facts.known_since(zxid);
+    if end >= facts.history.events.len() {
+        return sink.skipped(NAME);
+    }
+    let deadline = facts.at_us(end) + session.timeout_ms * 1000;
+    let answered = session.calls.iter().filter_map(|call| facts.calls.get(*call));
+    let answered = answered.filter(|call| matches!(call.outcome, Some(Outcome::Ok(_))));
+    let answered = answered.map(|call| (facts.at_us(call.invoked), call.ended));
+    let events = facts.history.events.iter().enumerate().skip(end);
+    let pinged = events.filter_map(|(index, event)| match event.what {
+        What::Ping { session, sent_us } if session == id => Some((sent_us, index)),
+        _ => None,
+    });
+    sink.judged(NAME);
+    if let Some((asked, index)) = answered.chain(pinged).find(|(asked, _)| *asked > deadline) {
+        let text = format!(
+            "session {id:#x} (timeout {} ms) was known to be over at zxid {zxid:#x}, and its client is answered what it \
+             asked {} ms later",
+            session.timeout_ms,
+            (asked - facts.at_us(end)) / 1000
+        );
+        sink.find(NAME, text, vec![end, index]);
     }
 }
 

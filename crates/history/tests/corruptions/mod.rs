@@ -99,6 +99,7 @@ pub const ALL: &[Corruption] = &[
     }),
     plain("an ephemeral that outlives its session", "C7", ephemeral_outlives),
     plain("expiry under heartbeats", "C7", early_expiry),
+    plain("a session answered long after its end", "C7", answered_after_end),
     plain("an event lost", "C8", event_lost),
     plain("an event twice", "C8", event_twice),
     plain("an event too late", "C8", event_late),
@@ -353,10 +354,11 @@ fn ephemeral_outlives(case: &mut Case) -> bool {
     false
 }
 
-fn early_expiry(case: &mut Case) -> bool {
-    // A session is heard; a second later, with a write of another in between, somebody is told that its node went.
-    let (last, ..) = *case.answered().last().unwrap();
-    let (other, client) = (case.op(last).1, case.history.events.last().unwrap().client);
+/// A session that made an ephemeral and is not the last one to be answered, the ephemeral, the last one and its client, and
+/// the highest zxid.
+fn holder(case: &mut Case) -> Option<(i64, String, i64, u32, i64)> {
+    let (last, ..) = *case.answered().last()?;
+    let (other, client) = (case.op(last).1, case.history.events.last()?.client);
     let mut found = None;
     let mut zxid = 0;
     for (call, _, to) in case.answered() {
@@ -370,7 +372,13 @@ fn early_expiry(case: &mut Case) -> bool {
             found = Some((session, path.clone()));
         }
     }
-    let Some((session, path)) = found else { return false };
+    let (session, path) = found?;
+    Some((session, path, other, client, zxid))
+}
+
+fn early_expiry(case: &mut Case) -> bool {
+    // A session is heard; a second later, with a write of another in between, somebody is told that its node went.
+    let Some((session, path, other, client, zxid)) = holder(case) else { return false };
     let at_us = case.history.events.last().unwrap().at_us;
     let mut push = |after_ms: u64, what| {
         case.history.events.push(Event { at_us: at_us + after_ms * 1000, client, what });
@@ -380,6 +388,18 @@ fn early_expiry(case: &mut Case) -> bool {
     push(1030, What::Invoke { call: 9001, session: other, op });
     push(1040, What::Return { call: 9001, zxid: zxid + 1, outcome: Outcome::Error(-101) });
     push(1060, What::Watch { session: other, zxid: zxid + 2, kind: EventKind::Deleted, path });
+    true
+}
+
+fn answered_after_end(case: &mut Case) -> bool {
+    // Somebody is told that a silent session's node went; half a minute later its client is still answered.
+    let Some((session, path, other, client, zxid)) = holder(case) else { return false };
+    let at_us = case.history.events.last().unwrap().at_us;
+    let mut push = |after_ms: u64, what| {
+        case.history.events.push(Event { at_us: at_us + after_ms * 1000, client, what });
+    };
+    push(20_000, What::Watch { session: other, zxid: zxid + 2, kind: EventKind::Deleted, path });
+    push(50_001, What::Ping { session, sent_us: at_us + 50_000_000 });
     true
 }
 
