@@ -50,6 +50,8 @@ pub(crate) struct Conn {
     pub(crate) number: u64,
     pub(crate) client: usize,
     virt: VirtualClient,
+    /// Last zxid that the client has seen, until the server has looked at it.
+    seen: Option<i64>,
     /// When its last bytes arrive at the client.
     last_arrival: u64,
 }
@@ -413,8 +415,10 @@ impl<P: Simulated> World<'_, P> {
         });
         let Some(mut virt) = opened else { return self.close_at_client(client, conn, 0) };
         virt.receive(bytes);
+        // Behind the frame's length and the version.
+        let seen = bytes.get(8..16).and_then(|word| word.try_into().ok()).map(i64::from_be_bytes);
         if let Some(process) = &mut self.hosts[server].process {
-            process.clients.push(Conn { number: conn, client, virt, last_arrival: 0 });
+            process.clients.push(Conn { number: conn, client, virt, seen, last_arrival: 0 });
         }
         self.after_service(server);
     }
@@ -447,8 +451,18 @@ impl<P: Simulated> World<'_, P> {
         let Some(mut process) = self.hosts[i].process.take() else { return };
         let mut at = 0;
         while let Some(conn) = process.clients.get_mut(at) {
+            // requirement: S4. Only a server that holds everything that the client has seen takes it in.
+            let behind = conn.seen.take().filter(|seen| *seen > process.app.fingerprint().0);
             let goes_on = conn.virt.turn();
             let (client, number) = (conn.client, conn.number);
+            if let Some(seen) = behind.filter(|_| goes_on) {
+                let (id, server) = (self.clients[client].id, self.hosts[i].id);
+                let ours = process.app.fingerprint().0;
+                self.violate(
+                    "C3",
+                    format!("{server} takes in client {id}, which has seen {seen:#x}, at {ours:#x}"),
+                );
+            }
             if self.clients[client].slow_until <= self.now {
                 let bytes = conn.virt.take_output(64 << 10);
                 if !bytes.is_empty() {

@@ -144,6 +144,8 @@ pub(crate) struct Process<P: ReplicatedLog> {
     pub(crate) stamp: Stamp,
     pub(crate) configuration: Configuration,
     pub(crate) contact: u64,
+    /// When the service last looked at its clock.
+    pub(crate) kept_up: u64,
     /// Steps since the core's own invariants were last looked at.
     pub(crate) unchecked: u32,
     /// A graceful end was asked for: when to stop waiting for a successor.
@@ -305,6 +307,7 @@ impl Opened {
             stamp: Stamp(0),
             configuration,
             contact: local,
+            kept_up: local,
             unchecked: 0,
             ending: None,
             reader: self.wal.reader(),

@@ -153,6 +153,7 @@ impl<P: Simulated> World<'_, P> {
         }
         let Some(last) = entries.last() else { return };
         process.applied = last.id;
+        self.ended.applied(self.now, entries);
         if let Err((checker, text)) = self.ledger.applied(entries, process.digest()) {
             self.violate(checker, format!("{}: {text}", self.hosts[i].id));
         }

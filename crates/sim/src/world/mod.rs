@@ -21,6 +21,7 @@
 
 mod client;
 mod clock;
+mod ended;
 mod events;
 mod faults;
 mod host;
@@ -49,6 +50,7 @@ use crate::schedule::Variant;
 use crate::{Figures, Plan, Violation};
 use client::Client;
 use clock::Clock;
+use ended::Ended;
 use events::{Event, Events, Life};
 use history::History;
 use host::{Host, Process};
@@ -116,6 +118,7 @@ pub struct World<'a, P: Simulated> {
     hosts: Vec<Host<P>>,
     net: Network<P::Message>,
     ledger: Ledger,
+    ended: Ended,
     observers: Vec<Box<dyn Observer<P>>>,
     /// Since when nothing is in the way.
     calm_since: Option<u64>,
@@ -167,6 +170,7 @@ impl<'a, P: Simulated> World<'a, P> {
             events: Events::default(),
             hosts,
             ledger: Ledger::default(),
+            ended: Ended::default(),
             observers: P::observers(load::bounds::<P>(&settings)),
             calm_since: None,
             sink,

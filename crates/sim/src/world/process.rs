@@ -224,7 +224,9 @@ impl<P: Simulated> World<'_, P> {
             return;
         }
         self.set_time(i);
-        if let Some(process) = &self.hosts[i].process {
+        let local = self.hosts[i].clock.local(self.now).0;
+        if let Some(process) = &mut self.hosts[i].process {
+            process.kept_up = local;
             process.app.keep_up_once();
         }
         self.after_service(i);

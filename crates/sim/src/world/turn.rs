@@ -12,6 +12,7 @@ use super::host::{Job, LinkEnd, Mail, Process};
 use super::network::Load;
 use super::observe::Happening;
 use super::{Event, Life, Simulated, World};
+use bytes::Bytes;
 use node::{Application, Barrier, View};
 use replog::{
     Committed, Entry, Frame, Input, LogReader, NodeId, Notice, QuorumPhase, ReadMode, Refusal, Role, Stamp,
@@ -19,6 +20,7 @@ use replog::{
 };
 use std::cell::Cell;
 use std::time::Duration;
+use znode::{Command, Decision};
 
 /// Tokens from here on are the driver's own.
 const OWN_TOKENS: u64 = 1 << 63;
@@ -29,6 +31,8 @@ const TURN_NS: u64 = 3_000;
 const INPUT_NS: u64 = 500;
 /// How long a graceful end waits for another leader.
 const SHUTDOWN_NS: u64 = 2_000_000_000;
+/// A leader that has heard no quorum for longer than three heartbeats expires no session.
+const UNHEARD_NS: u64 = 301_000_000;
 /// Core's own invariants are looked at after every step in debug builds, after so many in release builds.
 const CHECK_EVERY: u32 = if cfg!(debug_assertions) { 1 } else { 16 };
 
@@ -249,6 +253,9 @@ impl<P: Simulated> World<'_, P> {
     /// What the application asked for.
     fn take_wishes(&mut self, i: usize, process: &mut Process<P>) {
         let Some(mail) = process.wishes.take().or_else(|| process.handle.take_mail()) else { return };
+        if let Some(text) = self.expires_unheard(i, process, &mail.proposals) {
+            self.violate("C7", text);
+        }
         process.proposals.extend(mail.proposals);
         for (to, message) in mail.messages {
             let to = (to.0 - 1) as usize;
@@ -260,6 +267,23 @@ impl<P: Simulated> World<'_, P> {
         if let Some(to) = mail.transfer {
             process.replica.push(Input::Transfer { token: Token(OWN_TOKENS), to });
         }
+    }
+
+    /// A leader decides that a session's time is over only while it hears a quorum: whoever was cut off, or stopped, has
+    /// not heard of the clients either. The service decides when it looks at its clock.
+    // spec: protocol-traps §4.2
+    fn expires_unheard(&self, i: usize, process: &Process<P>, proposals: &[Bytes]) -> Option<String> {
+        // Only decisions need a closer look: version, kind.
+        let mut decisions = proposals.iter().filter(|command| command.get(1) == Some(&2));
+        let session = decisions.find_map(|command| match Command::decode(command) {
+            Ok(Command::Decision { decision: Decision::Expire { session }, .. }) => Some(session),
+            _ => None,
+        })?;
+        let silence = process.kept_up.saturating_sub(process.contact);
+        (silence > UNHEARD_NS && self.settings.voters > 1).then(|| {
+            let ms = silence / 1_000_000;
+            format!("{} ends session {session:#x}, and has not heard a quorum for {ms} ms", self.hosts[i].id)
+        })
     }
 
     /// Gives the core as many commands as it has room for.

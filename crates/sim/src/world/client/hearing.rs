@@ -109,6 +109,14 @@ impl<P: Simulated> World<'_, P> {
                 let session = self.clients[c].session;
                 let sent = self.clients[c].pings.pop_front().unwrap_or(self.now);
                 self.record(c, What::Ping { session, sent_us: sent / 1000 });
+                let timeout = self.clients[c].timeout;
+                if let Some(over) = self.ended.since(session).filter(|over| sent > over + timeout) {
+                    let (server, ms) = (self.hosts[self.clients[c].server].id, (sent - over) / MS);
+                    let text = format!(
+                        "{server} answers a ping of session {session:#x}, {ms} ms after it was ended"
+                    );
+                    self.violate("C7", text);
+                }
             }
             xid::NOTIFICATION => {
                 let Ok(event) = WatcherEvent::decode(&mut reader) else { return };
