@@ -108,10 +108,6 @@ impl<M> Outbox<M> {
     /// The link to `node` came up or went down; either way nothing old survives.
     pub fn set_link(&mut self, node: NodeId, up: bool) {
         let state = if up { LinkState::Up } else { LinkState::Down };
-        if let Some(old) = self.peers.get_mut(&node).filter(|_| mutant!(OutboxSurvivesLink)) {
-            old.state = state;
-            return;
-        }
         let lanes = Lanes { state, gated: VecDeque::new(), ungated: VecDeque::new(), bytes: 0 };
         if let Some(old) = self.peers.insert(node, lanes) {
             self.stats.dropped += (old.gated.len() + old.ungated.len()) as u64;

@@ -37,9 +37,6 @@ mutants! {
         InstallBeforePurge: "an install waits for the write that moves the log's base", "schedule 3";
         WipedVotes: "a voter whose disk was lost neither votes nor counts", "trap 2.18, schedule 17";
     }
-    "replog" ZAB: {
-        OutboxSurvivesLink: "what waits for a dead link dies with it", "trap 1.20, schedule 13 (c)";
-    }
     "zab" ZAB: {
         LongerHistoryWins: "a history is recent by its epoch first, then by its length", "trap 1.1";
         BetterHistoryIgnored: "who holds a better history than the leader does not count for its epoch", "zab-dsn11 §4.1";
