@@ -52,7 +52,7 @@ impl Shrunk {
 }
 
 /// What kind of failure it is: shrinking does not wander from one to another.
-fn kind(v: &Violation) -> String {
+pub(crate) fn kind(v: &Violation) -> String {
     if v.checker != "panic" {
         return v.checker.clone();
     }

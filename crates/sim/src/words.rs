@@ -2,9 +2,10 @@
 
 use crate::case::{Case, Source};
 use crate::schedule::{Schedule, Variant};
+use crate::shrink::{Shrunk, shrink};
 use crate::soak::{self, State};
 use crate::tally::Broken;
-use crate::{Backend, Plan, Report, again, matrix, pool, report_text, verdict};
+use crate::{Backend, Plan, Report, Violation, again, matrix, pool, report_text, verdict};
 use clap::{Args, Subcommand, ValueEnum};
 use comfy_table::{ContentArrangement, Table, presets};
 use std::fs::{self, File};
@@ -456,6 +457,9 @@ fn ci(seeds: u64, budget: Duration, jobs: usize) -> Result<ExitCode, String> {
                 again_command(&broken.case)
             );
         }
+        if let Some(first) = tally.broken.iter().find(|b| !is_known(b)) {
+            println!("{}", shrunk_words(first)?);
+        }
     }
     let known = state.tallies.values().flat_map(|t| &t.broken).filter(|b| is_known(b)).count() as u64;
     let mut fails = state.violations() - known;
@@ -471,6 +475,22 @@ fn ci(seeds: u64, budget: Duration, jobs: usize) -> Result<ExitCode, String> {
     }
     Ok(exit(fails))
 }
+
+/// The smallest plan found that breaks the same rule, as a file for `sim replay --plan`.
+fn shrunk_words(broken: &Broken) -> Result<String, String> {
+    let plan = broken.case.plan().map_err(|e| e.to_string())?;
+    let found = Violation { checker: broken.checker.clone(), text: broken.text.clone(), at_us: 0 };
+    let (small, found) = shrink(&plan, &found, CI_SHRINK, &|p| simulate(p).violation);
+    let Violation { checker, text, .. } = found;
+    let (seed, backend, schedule) = (small.seed, small.backend, small.schedule);
+    let steps = (plan.schedule.steps.len(), schedule.steps.len());
+    let story = schedule.to_string();
+    let file = Shrunk { seed, backend, commit: commit(), checker, text, schedule }.to_toml()?;
+    Ok(format!("  shrunk from {} to {} steps: {story}\n{file}", steps.0, steps.1))
+}
+
+/// Runs that `ci` spends on shrinking the first failure of a protocol.
+const CI_SHRINK: u32 = 120;
 
 /// Broken rules that are known and not mended yet, one `case: checker` a line. They are shown, and do not fail `ci`.
 const KNOWN: &str = include_str!("../known.txt");

@@ -1,5 +1,6 @@
 //! `sim bugs`: runs the bank, hunts mutants afresh, or shows one trial.
 
+use super::small::small;
 use super::{Bank, Bug, Entry, Found, Ground, Hunt, Outcome, Trial, clean, hunt, select, verify};
 use crate::Backend;
 use clap::Args;
@@ -37,6 +38,9 @@ pub struct Command {
     /// Run so many seeds of each ground with nothing switched off: all must pass.
     #[arg(long)]
     clean: Option<u64>,
+    /// Show the smallest run that still finds each, in at most so many runs.
+    #[arg(long, num_args = 0..=1, default_missing_value = "300")]
+    shrink: Option<u32>,
     /// Show one trial: its ground …
     #[arg(long, requires = "seed")]
     on: Option<String>,
@@ -78,17 +82,23 @@ impl Command {
             threads: self.threads(),
         };
         let start = Instant::now();
-        let mut missed = Vec::new();
+        let (mut missed, mut needed) = (Vec::new(), Vec::new());
         println!(
             "{:<26} {:<7} {:<28} {:>7} {:>10}  again: sim …",
             "mutant", "crate", "found by", "runs", "at"
         );
         for bug in &chosen {
             let outcome = self.outcome(*bug, &bank, &how);
-            print_line(*bug, &outcome, bank.entry(bug.name));
+            needed.extend(print_line(*bug, &outcome, bank.entry(bug.name)));
             match outcome {
-                Outcome::Found(found) if self.save => bank.put(stored(*bug, found)),
-                Outcome::Found(_) => {}
+                Outcome::Found(found) => {
+                    if let Some(attempts) = self.shrink {
+                        println!("{}\n", small(*bug, &found.trial, &found.violation, attempts)?);
+                    }
+                    if self.save {
+                        bank.put(stored(*bug, found));
+                    }
+                }
                 Outcome::Unsound(_) | Outcome::Missed(_) => missed.push(*bug),
             }
         }
@@ -96,7 +106,13 @@ impl Command {
             bank.save()?;
         }
         let found = chosen.len() - missed.len();
-        println!("\n{found} of {} mutants found in {:.0} s", chosen.len(), start.elapsed().as_secs_f64());
+        needed.sort_unstable();
+        let median = needed.get(needed.len() / 2).copied().unwrap_or(0);
+        println!(
+            "\n{found} of {} mutants found in {:.0} s; runs that a fresh search needs: median {median}",
+            chosen.len(),
+            start.elapsed().as_secs_f64()
+        );
         for bug in &missed {
             println!("  missed: {} ({}; {})", bug.name, bug.rule, bug.source);
         }
@@ -144,11 +160,17 @@ impl Command {
     fn show(&self, chosen: &[Bug], ground: &Ground, seed: u64) -> Result<ExitCode, String> {
         let backend = self.backend.ok_or("which --backend?")?;
         select(if self.mutant.is_empty() { None } else { chosen.first().copied() });
-        let seen = Trial { ground: ground.clone(), backend, seed }.run();
+        let trial = Trial { ground: ground.clone(), backend, seed };
+        let seen = trial.run();
         select(None);
-        match seen {
-            Some(v) => println!("{} after {:.3} s\n{}", v.checker, v.at_us as f64 / 1e6, v.text),
-            None => println!("nothing was found"),
+        let Some(v) = seen else {
+            println!("nothing was found");
+            return Ok(ExitCode::SUCCESS);
+        };
+        println!("{} after {:.3} s\n{}", v.checker, v.at_us as f64 / 1e6, v.text);
+        if let (Some(attempts), Some(bug)) = (self.shrink, chosen.first().filter(|_| !self.mutant.is_empty()))
+        {
+            println!("\n{}", small(*bug, &trial, &v, attempts)?);
         }
         Ok(ExitCode::SUCCESS)
     }
@@ -166,7 +188,8 @@ fn stored(bug: Bug, found: Found) -> Entry {
     }
 }
 
-fn print_line(bug: Bug, outcome: &Outcome, entry: Option<&Entry>) {
+/// One line of the table; the runs that a fresh search needs.
+fn print_line(bug: Bug, outcome: &Outcome, entry: Option<&Entry>) -> Option<u64> {
     let (name, krate) = (bug.name, bug.krate);
     match outcome {
         Outcome::Found(Found { trial, violation, runs }) => {
@@ -174,10 +197,12 @@ fn print_line(bug: Bug, outcome: &Outcome, entry: Option<&Entry>) {
             let at = violation.at_us as f64 / 1e6;
             let runs = entry.map_or(*runs, |e| e.runs.max(*runs));
             println!("{name:<26} {krate:<7} {checker:<28} {runs:>7} {at:>8.2} s  {}", trial.command(name));
+            return Some(runs);
         }
         Outcome::Unsound(found) => {
             println!("{name:<26} {krate:<7} fails without it too: {}", found.trial.command(name));
         }
         Outcome::Missed(runs) => println!("{name:<26} {krate:<7} {:<28} {runs:>7}", "MISSED"),
     }
+    None
 }

@@ -10,12 +10,12 @@ use std::path::Path;
 use wal::{Crash, Identity, MemDisk, Meta, SnapshotOptions, SnapshotStore, Wal, WalError, WalOptions};
 
 /// Crashes of a run.
-const CRASHES: u32 = 12;
+pub(crate) const CRASHES: u32 = 12;
 
 /// One random run. The first broken rule.
-pub(crate) fn run(seed: u64) -> Option<Violation> {
+pub(crate) fn run(seed: u64, crashes: u32) -> Option<Violation> {
     let mut torture = Torture::new(seed);
-    let broken = torture.go().err()?;
+    let broken = torture.go(crashes).err()?;
     Some(Violation { checker: "C16 recovery".to_owned(), text: format!("seed {seed}: {broken}"), at_us: 0 })
 }
 
@@ -46,8 +46,8 @@ impl Torture {
         }
     }
 
-    fn go(&mut self) -> Result<(), String> {
-        for _ in 0..CRASHES {
+    fn go(&mut self, crashes: u32) -> Result<(), String> {
+        for _ in 0..crashes {
             let (mut wal, recovered) = self.open().map_err(|e| format!("the log does not open: {e}"))?;
             self.judge(&recovered)?;
             let snapshots = self.open_snapshots(recovered.base)?;

@@ -2,7 +2,8 @@
 
 use super::Play;
 use crate::case::{Case, Source};
-use crate::{Backend, Violation};
+use crate::schedule::{LoadError, Schedule};
+use crate::{Backend, Plan, Violation};
 use replog::conformance as suite;
 use serde::{Deserialize, Serialize};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -26,16 +27,37 @@ pub enum Ground {
     Play(String),
     /// The log alone on a disk that crashes.
     Disk,
-    /// Whole servers with clients: `swarm`, `row-7` of the fault matrix, or a named schedule.
+    /// The state machine alone on logs that a replicated log may choose.
+    States,
+    /// Whole servers with clients: `swarm`, `row-7` of the fault matrix, a named schedule, or one of the bank's own
+    /// (`bugs/schedules/`), whose times the seed shifts.
     World(String),
 }
+
+macro_rules! texts {
+    ($($name:literal)*) => { [$(($name, include_str!(concat!("schedules/", $name, ".toml")))),*] };
+}
+
+/// Schedules for what the fault matrix breaks too rarely.
+const OWN: [(&str, &str); 5] = texts! {
+    "install-under-clients"
+    "same-round"
+    "lost-in-a-stream"
+    "cut-off-holder"
+    "leader-unheard"
+};
 
 impl Ground {
     /// All of them.
     #[must_use]
     pub fn all() -> Vec<Self> {
         let plays = Play::ALL.iter().map(|p| Self::Play(p.name().to_owned()));
-        [Self::Suite, Self::Storm, Self::Cores, Self::Disk].into_iter().chain(plays).collect()
+        let own = OWN.iter().map(|(name, _)| Self::World((*name).to_owned()));
+        [Self::Suite, Self::Storm, Self::Cores, Self::Disk, Self::States]
+            .into_iter()
+            .chain(plays)
+            .chain(own)
+            .collect()
     }
 
     /// The ground of this name.
@@ -46,6 +68,7 @@ impl Ground {
             "storm" => Self::Storm,
             "cores" => Self::Cores,
             "disk" => Self::Disk,
+            "states" => Self::States,
             play if Play::named(play).is_some() => Self::Play(play.to_owned()),
             schedule => Self::World(schedule.to_owned()),
         }
@@ -60,6 +83,7 @@ impl Ground {
             Self::Suite => "suite",
             Self::Play(name) | Self::World(name) => name,
             Self::Disk => "disk",
+            Self::States => "states",
         }
     }
 }
@@ -103,16 +127,34 @@ impl Trial {
     pub fn seeds(ground: &Ground) -> Option<u64> {
         match ground {
             Ground::Suite => Some(cases::<raft::Raft>().len() as u64),
-            Ground::Cores | Ground::Storm | Ground::Play(_) | Ground::Disk | Ground::World(_) => None,
+            _ => None,
         }
     }
 
     /// Carries it out. The first violation, if there is one.
     #[must_use]
     pub fn run(&self) -> Option<Violation> {
+        self.sized(self.size().unwrap_or(0))
+    }
+
+    /// Faults, storms, crashes or entries of the run, where one of fewer begins in the same way.
+    #[must_use]
+    pub fn size(&self) -> Option<u32> {
         match &self.ground {
-            Ground::Cores => caught(|| drop(self.backend.run(self.seed, ROUNDS))),
-            Ground::Storm => caught(|| drop(self.backend.storm(self.seed, STORMS))),
+            Ground::Cores => Some(ROUNDS),
+            Ground::Storm => Some(STORMS),
+            Ground::Disk => Some(super::disks::CRASHES),
+            Ground::States => Some(super::states::ENTRIES),
+            Ground::Suite | Ground::Play(_) | Ground::World(_) => None,
+        }
+    }
+
+    /// The same with so many faults, storms, crashes or entries.
+    #[must_use]
+    pub fn sized(&self, size: u32) -> Option<Violation> {
+        match &self.ground {
+            Ground::Cores => caught(|| drop(self.backend.run(self.seed, size))),
+            Ground::Storm => caught(|| drop(self.backend.storm(self.seed, size))),
             Ground::Play(name) => {
                 let play = Play::named(name)?;
                 caught(|| match self.backend {
@@ -121,8 +163,9 @@ impl Trial {
                     Backend::Paxos => play.run::<paxos::Paxos>(self.seed, |o, k| o.limits.keep_entries = k),
                 })
             }
-            Ground::Disk => super::disks::run(self.seed),
-            Ground::World(name) => self.world(name),
+            Ground::Disk => super::disks::run(self.seed, size),
+            Ground::States => super::states::run(self.seed, size),
+            Ground::World(_) => self.world(),
             Ground::Suite => {
                 let cases = match self.backend {
                     Backend::Zab => cases::<zab::Zab>(),
@@ -137,19 +180,27 @@ impl Trial {
 
     /// Whole servers and clients: the white-box checks of the run, then those of the history. A schedule that cannot be
     /// read is a violation of its own.
-    fn world(&self, name: &str) -> Option<Violation> {
-        let source = match (name, name.strip_prefix("row-").and_then(|n| n.parse().ok())) {
+    fn world(&self) -> Option<Violation> {
+        match self.plan()? {
+            Ok(plan) => crate::run(&plan, None).violation,
+            Err(e) => Some(Violation { checker: "schedule".to_owned(), text: e.to_string(), at_us: 0 }),
+        }
+    }
+
+    /// The plan of a run of whole servers; other grounds have none.
+    #[must_use]
+    pub fn plan(&self) -> Option<Result<Plan, LoadError>> {
+        let Ground::World(name) = &self.ground else { return None };
+        if let Some((name, text)) = OWN.iter().find(|(own, _)| own == name) {
+            let schedule = Schedule::parse(name, text).map(|schedule| schedule.perturbed(self.seed));
+            return Some(schedule.map(|schedule| Plan { backend: self.backend, seed: self.seed, schedule }));
+        }
+        let source = match (name.as_str(), name.strip_prefix("row-").and_then(|n| n.parse().ok())) {
             ("swarm", _) => Source::Swarm,
             (_, Some(row)) => Source::Row(row),
             _ => Source::Schedule(name.to_owned()),
         };
-        let plan = match (Case { backend: self.backend, seed: self.seed, source, variant: None }).plan() {
-            Ok(plan) => plan,
-            Err(e) => {
-                return Some(Violation { checker: "schedule".to_owned(), text: e.to_string(), at_us: 0 });
-            }
-        };
-        crate::run(&plan, None).violation
+        Some(Case { backend: self.backend, seed: self.seed, source, variant: None }.plan())
     }
 
     /// The words after `sim` that run it again.
