@@ -37,10 +37,10 @@ pub enum Simulate {
     /// At least 2,000 seeds over all rows within minutes; fails on any broken rule.
     Ci {
         /// Seeds.
-        #[arg(long, default_value_t = 2400)]
+        #[arg(long, default_value_t = 6000)]
         seeds: u64,
         /// Seconds at most.
-        #[arg(long, default_value_t = 180)]
+        #[arg(long, default_value_t = 240)]
         budget: u64,
         /// Threads.
         #[arg(long, default_value_t = pool::cores())]
