@@ -356,6 +356,35 @@ fn trap_17_a_purged_log_is_not_sent_in_part() {
     assert_eq!(s.ops()[0], LogOp::Purge { upto: id(1, 6) });
 }
 
+/// A learner that holds all asks for an old entry that is damaged on its disk and purged here: it gets the snapshot,
+/// what it acknowledged above it is counted again, and the reign goes on.
+///
+/// Found by the simulator: an invariant, `sim replay 56 --backend zab` (also 6, 44 and 8).
+#[test]
+fn a_snapshot_for_a_learner_that_is_ahead_of_it_counts_again() {
+    let mut setup = with_log(3, 3, &[1; 8], 1, 8);
+    setup.options.limits.keep_entries = 2;
+    let mut s = Solo::open(setup);
+    let epoch = Epoch::of(s.lead(&[1, 2], &[1; 8]));
+    s.propose(3).fsync();
+    for learner in [1, 2] {
+        s.hear(learner, Message::Ack { epoch, upto: Index(11) });
+    }
+    s.step(vec![Input::SnapshotTaken { at: id(1, 8) }]);
+    assert_eq!(s.ops()[0], LogOp::Purge { upto: id(1, 6) });
+    let span = Span::new(Index(3), Index(3)).unwrap();
+    s.hear(2, Message::Fetch { epoch, span });
+    assert!(s.out.contains(&Effect::SendSnapshot { to: n(2), at: id(1, 8) }), "{:?}", s.out);
+    s.hear(2, Message::Ack { epoch, upto: Index(11) });
+    assert_eq!(
+        s.sent(2).last().and_then(|sent| sent.1),
+        Span::new(Index(9), Index(11)),
+        "from the snapshot on"
+    );
+    s.propose(1).fsync().hear(2, Message::Ack { epoch, upto: Index(12) });
+    assert_eq!((s.role(), s.committed()), (Role::Leader, Some(12)));
+}
+
 /// Trap 18: a snapshot counts when log and state moved in one durable write; a half-received one never does.
 #[test]
 fn trap_18_a_snapshot_is_durable_before_it_is_acknowledged() {
