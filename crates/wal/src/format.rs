@@ -11,7 +11,8 @@
 //! * A frame header names its predecessor's checksum and repeats the *state after the frame*: hard state, base, last
 //!   index. A damaged frame in the middle can therefore never hide a vote, a truncation or a purge, only entries.
 //! * `synced` is the last frame known to be durable when this one was written. It tells damage from a torn tail:
-//!   what a later frame calls durable was once whole.
+//!   what a later frame calls durable was once whole. Behind the last frame lies a *mark*, a frame header that calls its
+//!   own sequence durable: without one the last write could not be told from a torn one.
 //! * The record header holds id, ballot and stamp with a checksum of its own: rotten bodies keep their ids.
 
 use crate::codec::{self, Input, Output};
@@ -130,6 +131,27 @@ fn configuration_bytes(c: &replog::Configuration) -> Vec<u8> {
 }
 
 impl FrameHeader {
+    /// Says that everything up to the frame `last` is durable, and which state that left. No frame: it lies where the
+    /// next one is going to be written.
+    pub(crate) fn mark(last: u64, checksum_of_last: u32, low_of_last: u64, after: LogState) -> Self {
+        Self {
+            payload: 0,
+            records: 0,
+            prev: checksum_of_last,
+            sequence: last,
+            synced: last,
+            low: u64::MAX,
+            prev_low: low_of_last,
+            after,
+            checksum: 0,
+        }
+    }
+
+    /// Whether this is a mark; a frame is never known to be durable when it is written.
+    pub(crate) fn is_mark(&self) -> bool {
+        self.synced == self.sequence
+    }
+
     pub(crate) fn encode(&mut self, place: Place) -> Vec<u8> {
         let mut b = Vec::with_capacity(FRAME_HEADER_BYTES);
         b.put_u32(FRAME_MAGIC);

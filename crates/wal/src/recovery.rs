@@ -1,7 +1,7 @@
 //! Reading the log back: what was durable, what is torn, what is damaged.
 //!
 //! Rules, in the order in which they are applied to the first frame that is not whole:
-//! 1. it was called durable by a later record (a frame's `synced`, or the existence of a later segment) → damage:
+//! 1. it was called durable by a later record (a frame's or mark's `synced`, or a later segment's existence) → damage:
 //!    its positions are reported, nothing is cut;
 //! 2. otherwise nobody was ever told of it → torn tail: it and what follows is forgotten.
 //!
@@ -16,7 +16,9 @@
 // spec: reliability §4 rules 1-2; "Protocol-Aware Recovery" (FAST 18) §3.3
 
 use crate::disk::{Disk, DiskFile};
-use crate::format::{self, BodyAt, FRAME_HEADER_BYTES, LogState, Place, Record, SEGMENT_HEADER_BYTES};
+use crate::format::{
+    self, BodyAt, FRAME_HEADER_BYTES, FrameHeader, LogState, Place, Record, SEGMENT_HEADER_BYTES,
+};
 use crate::index::Location;
 use crate::segment::{self, Found};
 use crate::{Identity, WalError};
@@ -170,7 +172,9 @@ impl Recovery {
             if self.torn {
                 return Ok(());
             }
-            if found.header.sequence >= self.expected {
+            if found.header.is_mark() {
+                self.mark(read.number, found, first);
+            } else if found.header.sequence >= self.expected {
                 self.frame(read, found, first, testified);
             }
         }
@@ -191,7 +195,7 @@ impl Recovery {
                 self.torn = true;
                 return;
             }
-            self.lose_frames(found, first);
+            self.lose_frames(&found.header, found.header.sequence, first);
         }
         let durable = header.sequence <= testified;
         let whole = self.records(read, found, true);
@@ -214,6 +218,24 @@ impl Recovery {
         self.bound(read.number, header.after.last);
     }
 
+    /// Everything up to the mark was durable: of the frames that are not there it tells at least the state.
+    fn mark(&mut self, segment: u32, found: &Found, first: u64) {
+        let header = &found.header;
+        if header.sequence < self.expected {
+            return;
+        }
+        self.lose_frames(header, header.sequence + 1, first);
+        self.state = header.after;
+        self.slots = self.slots.split_off(&self.state.base.index.next());
+        self.slots.split_off(&self.state.last.next());
+        self.expected = header.sequence + 1;
+        self.chain = header.prev;
+        self.last_low = header.prev_low;
+        self.begun = true;
+        self.good_end = (found.records - FRAME_HEADER_BYTES) as u64;
+        self.bound(segment, header.after.last);
+    }
+
     /// The segment, and the one before (whose last frames may be gone), hold nothing above `last`.
     fn bound(&mut self, segment: u32, last: Index) {
         for number in [segment.saturating_sub(1), segment] {
@@ -222,10 +244,9 @@ impl Recovery {
         }
     }
 
-    /// Frames before `found` are gone. Whatever they may have written is unknown.
-    fn lose_frames(&mut self, found: &Found, first: u64) {
-        let header = &found.header;
-        let count = header.sequence - self.expected;
+    /// The frames before `next` are gone, as `header` behind them shows. Whatever they may have written is unknown.
+    fn lose_frames(&mut self, header: &FrameHeader, next: u64, first: u64) {
+        let count = next - self.expected;
         if count == 1 && self.expected == first {
             return; // a preamble holds no entries
         }

@@ -117,7 +117,12 @@ pub(crate) fn frames(bytes: &[u8], log: u32, segment: u32) -> Vec<Found> {
         // A frame that repeats or contradicts its predecessor is stale: the bytes of a write that was superseded.
         let fits = found.last().is_none_or(|before| {
             let (a, b) = (&before.header, &header);
-            b.sequence > a.sequence + 1 || (b.sequence == a.sequence + 1 && b.prev == a.checksum)
+            if b.is_mark() {
+                return b.sequence > a.sequence || (b.sequence == a.sequence && b.prev == a.checksum);
+            }
+            // A mark that a torn write left in the middle stands for the frame that it names.
+            let chain = if a.is_mark() { a.prev } else { a.checksum };
+            b.sequence > a.sequence + 1 || (b.sequence == a.sequence + 1 && b.prev == chain)
         });
         if fits {
             found.push(Found { header, records: offset + FRAME_HEADER_BYTES });

@@ -234,6 +234,38 @@ fn rot_is_reported_and_never_cut() {
     assert!(flips > 300 && felt > 100, "{flips} flips, {felt} felt, {worst} at worst");
 }
 
+/// The last write is large, synced and acknowledged; the process is killed, and nothing was ever written behind it.
+// requirement: S28
+#[test]
+fn rot_in_the_last_write_is_damage_too() {
+    let mut writes = writes();
+    let next = prefixes(&writes).pop().unwrap().entries.keys().last().unwrap() + 1;
+    let tail: Vec<Vec<LogOp>> = (0..12)
+        .map(|i| vec![LogOp::Write(entries(9, next + i, next + i, 30)), LogOp::HardState(hard(9, next))])
+        .collect();
+    let disk = MemDisk::new();
+    let options = wal::WalOptions { segment_bytes: 64 << 10, ..small() };
+    let (mut log, _) = wal::Wal::open(disk.clone(), dir(), identity(), options).unwrap();
+    writes.iter().for_each(|ops| log.append(ops).unwrap());
+    log.sync().unwrap();
+    tail.iter().for_each(|ops| log.append(ops).unwrap());
+    log.sync().unwrap();
+    drop(log);
+    writes.extend(tail);
+    let model = prefixes(&writes).pop().unwrap();
+    let path = dir().join("0000000001.log");
+    let bytes = disk.contents(&path).unwrap();
+    let used = bytes.iter().rposition(|b| *b != 0).unwrap() as u64;
+    let mut felt = 0;
+    // Rot in the mark itself changes nothing: all frames are whole.
+    for offset in (600..used).step_by(7) {
+        let disk = disk.fork();
+        disk.flip(&path, offset, 1 << (offset % 8));
+        felt += u64::from(check_damage(&disk, &model, &format!("at {offset}")) > 0);
+    }
+    assert!(felt > 50, "{felt} felt");
+}
+
 #[test]
 fn rot_in_a_body_costs_one_entry_and_keeps_its_id() {
     let (disk, model) = settled();
@@ -319,27 +351,33 @@ fn a_lost_or_misdirected_write_is_damage_not_history() {
 
 #[test]
 fn two_lost_writes_cost_all_that_they_may_have_touched() {
-    let disk = MemDisk::new();
-    let (mut wal, _) = open(&disk).unwrap();
-    for (n, ops) in (0..).zip([
-        vec![LogOp::Write(entries(1, 1, 6, 40)), LogOp::HardState(hard(1, 3))],
-        vec![LogOp::Truncate { from: Index(5) }, LogOp::HardState(hard(2, 3))],
-        vec![LogOp::Write(entries(2, 5, 7, 40))],
-        vec![LogOp::Write(entries(2, 8, 8, 40))],
-    ]) {
-        if n == 1 || n == 2 {
-            disk.lose_next_write();
+    // In one write: nobody knows how low the first of them cut, only that nothing committed goes. In two: each is followed
+    // by its mark, which tells.
+    for (together, first) in [(true, 4), (false, 5)] {
+        let disk = MemDisk::new();
+        let (mut wal, _) = open(&disk).unwrap();
+        for (n, ops) in (0..).zip([
+            vec![LogOp::Write(entries(1, 1, 6, 40)), LogOp::HardState(hard(1, 3))],
+            vec![LogOp::Truncate { from: Index(5) }, LogOp::HardState(hard(2, 3))],
+            vec![LogOp::Write(entries(2, 5, 7, 40))],
+            vec![LogOp::Write(entries(2, 8, 8, 40))],
+        ]) {
+            wal.append(&ops).unwrap();
+            if n == 1 && together {
+                continue;
+            }
+            if n == 1 || n == 2 {
+                disk.lose_next_write();
+            }
+            wal.sync().unwrap();
         }
-        wal.append(&ops).unwrap();
-        wal.sync().unwrap();
+        drop(wal);
+        let (_, recovered) = open(&disk).unwrap();
+        assert_eq!(recovered.damaged, vec![Span { from: Index(first), to: Index(7) }]);
+        let kept: Vec<u64> = recovered.entries.iter().map(|e| e.id.index.0).collect();
+        assert_eq!(kept, (1..first).chain([8]).collect::<Vec<_>>());
+        assert_eq!(recovered.hard_state, hard(2, 3));
     }
-    drop(wal);
-    let (_, recovered) = open(&disk).unwrap();
-    // Nobody knows how low the first of them cut, only that nothing committed goes.
-    assert_eq!(recovered.damaged, vec![Span { from: Index(4), to: Index(7) }]);
-    let kept: Vec<u64> = recovered.entries.iter().map(|e| e.id.index.0).collect();
-    assert_eq!(kept, vec![1, 2, 3, 8]);
-    assert_eq!(recovered.hard_state, hard(2, 3));
 }
 
 #[test]
