@@ -35,6 +35,8 @@ pub(crate) enum Job {
     Entries { entries: Vec<Entry>, bytes: u64, after: Ticket },
     /// Replace the state by the snapshot that was received and accepted.
     Install { at: LogId },
+    /// Take a snapshot now.
+    Snapshot,
 }
 
 impl Job {
@@ -42,7 +44,7 @@ impl Job {
     fn weight(&self) -> u64 {
         match self {
             Self::Entries { bytes, .. } => (*bytes).max(1),
-            Self::Install { .. } => 1,
+            Self::Install { .. } | Self::Snapshot => 1,
         }
     }
 }
@@ -122,6 +124,8 @@ pub(crate) struct Applier<D: Disk> {
     pub(crate) app: Arc<dyn Application>,
     pub(crate) snapshots: Arc<Snapshots<D>>,
     pub(crate) cadence: Cadence,
+    /// What was applied last, and the ticket that covers it.
+    pub(crate) last: Option<(LogId, Ticket)>,
     /// Epoch of the last command applied.
     pub(crate) reign: Epoch,
     pub(crate) shared: Arc<Shared>,
@@ -167,6 +171,7 @@ impl<D: Disk> ApplyThread<D> {
                 let mut applier = self.applier.lock();
                 match job {
                     Job::Entries { entries, bytes, after } => applier.apply(&entries, bytes, after),
+                    Job::Snapshot => applier.snapshot(),
                     Job::Install { at } => {
                         if let Err(e) = applier.install(at) {
                             let fatal = Fatal::Install { node: self.shared.id, at, reason: e.to_string() };
@@ -191,7 +196,18 @@ impl<D: Disk> Applier<D> {
         self.snapshots.install(at, &*self.app)?;
         self.shared.stats.snapshots_installed.add(1);
         self.cadence.restart();
+        // Its Purge is durable, or it would not be installed.
+        self.last = Some((at, Ticket::NONE));
         Ok(())
+    }
+
+    /// Takes a snapshot of what is applied, if this process has applied anything.
+    fn snapshot(&mut self) {
+        if let Some((at, after)) = self.last
+            && self.snapshots.take(at, after, || self.app.freeze())
+        {
+            self.cadence.restart();
+        }
     }
 
     fn apply(&mut self, entries: &[Entry], bytes: u64, after: Ticket) {
@@ -207,11 +223,10 @@ impl<D: Disk> Applier<D> {
         self.shared.stats.applied_entries.add(entries.len() as u64);
         self.note_reign(entries);
         let commands = entries.iter().filter(|e| !matches!(e.body, Body::Noop)).count() as u64;
-        if self.cadence.advance(commands, bytes)
-            && let Some(last) = entries.last()
-            && self.snapshots.take(last.id, after, || self.app.freeze())
-        {
-            self.cadence.restart();
+        let Some(last) = entries.last() else { return };
+        self.last = Some((last.id, after));
+        if self.cadence.advance(commands, bytes) {
+            self.snapshot();
         }
     }
 

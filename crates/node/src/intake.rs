@@ -1,5 +1,6 @@
 //! What reaches the core thread in a turn: connections, frames, the mailbox.
 
+use crate::apply_thread::Job;
 use crate::codec::{FrameError, Incoming};
 use crate::core_thread::{Core, OWN_TOKENS};
 use crate::link::{Link, LinkError};
@@ -177,6 +178,7 @@ impl<P: ReplicatedLog, D: Disk> Core<P, D> {
         }
         self.replica.push(match event {
             SnapshotEvent::Taken { at } => Input::SnapshotTaken { at },
+            SnapshotEvent::Wanted => return self.hands.apply.queue.push(Job::Snapshot),
             SnapshotEvent::Sent { to, at, whole } => Input::SnapshotSent { to, at, whole },
             SnapshotEvent::Received { from, epoch, at, configurations } => {
                 self.staged.push(at);

@@ -333,6 +333,7 @@ impl<D: Disk> Parts<D> {
             app: Arc::clone(&app),
             snapshots: Arc::clone(&snapshots),
             cadence: Cadence::new(config.snap_count, config.snap_bytes, seed),
+            last: None,
             reign: replog::Epoch::default(),
             shared: Arc::clone(&shared),
         }));

@@ -41,6 +41,8 @@ const WHOLE: u8 = 1;
 pub(crate) enum SnapshotEvent {
     /// The state at `at` is durable, so is the log up to it, and so is a newer state.
     Taken { at: LogId },
+    /// What the core would send has rotted, and there is no other: one has to be taken.
+    Wanted,
     /// A whole, verified, synced snapshot is staged.
     Received { from: NodeId, epoch: Epoch, at: LogId, configurations: Vec<ConfigurationAt> },
     /// A transfer to a peer ended.
@@ -53,6 +55,8 @@ struct State {
     configurations: Vec<ConfigurationAt>,
     /// Accepted by the core, not installed yet: a second copy of the same must not delete the first.
     accepted: Vec<LogId>,
+    /// The next one replaces what has rotted: the core hears of it at once.
+    wanted: bool,
     /// The thread that writes one.
     writer: Option<JoinHandle<()>>,
     /// Streams under way, to be cut when the node ends.
@@ -157,7 +161,8 @@ impl<D: Disk> Snapshots<D> {
                 // one rots; 3. the older one ends at 3746, the log begins at 4261: nothing covers the gap, and the node
                 // cannot start. So the core hears of the older of the last two: the log always reaches back to it.
                 // spec: reliability §4 rule 6
-                if let Some(at) = self.store.before(at) {
+                let wanted = std::mem::take(&mut self.state.lock().wanted);
+                if let Some(at) = self.store.before(at).or(wanted.then_some(at)) {
                     self.tell(SnapshotEvent::Taken { at });
                 }
             }
@@ -226,11 +231,39 @@ impl<D: Disk> Snapshots<D> {
         let (stream, _) = transport.connect(peer, Kind::Snapshot).await.map_err(io::Error::other)?;
         let stream = stream.into_std()?;
         let this = Arc::clone(self);
-        let sent = tokio::task::spawn_blocking(move || this.with(stream, |s| this.push(s, at, epoch)));
+        let sent = tokio::task::spawn_blocking(move || {
+            let mut complete = false;
+            let sent = this.with(stream, |s| this.push(s, at, epoch, &mut complete));
+            if sent.is_err() && complete {
+                this.doubt(at);
+            }
+            sent
+        });
         sent.await.map_err(io::Error::other)?
     }
 
-    fn push(&self, stream: &mut TcpStream, at: LogId, epoch: Epoch) -> io::Result<u64> {
+    /// A peer got all of the snapshot at `at` and did not want it: is the own copy whole? If not, another takes its
+    /// place, a fresh one if need be.
+    fn doubt(&self, at: LogId) {
+        let node = self.shared.id;
+        let found = self.store.check(at).and_then(|whole| {
+            // One that is gone was replaced meanwhile, and the core has heard of it or is about to.
+            Ok(if whole { None } else { Some(self.store.newer(at)?) })
+        });
+        match found {
+            Ok(None) => {}
+            Ok(Some(Some(newer))) => self.tell(SnapshotEvent::Taken { at: newer }),
+            Ok(Some(None)) => {
+                tracing::warn!(%node, %at, "the snapshot has rotted; another is taken");
+                self.state.lock().wanted = true;
+                self.tell(SnapshotEvent::Wanted);
+            }
+            Err(e) => tracing::warn!(%node, %at, "the snapshot cannot be read back: {e}"),
+        }
+    }
+
+    /// `complete`: whether all bytes have left.
+    fn push(&self, stream: &mut TcpStream, at: LogId, epoch: Epoch, complete: &mut bool) -> io::Result<u64> {
         let (mut file, length) = self.store.raw(at).map_err(io::Error::other)?;
         stream.write_all(&Header { epoch, at, length }.encode())?;
         let mut buffer = vec![0; 256 << 10];
@@ -240,6 +273,7 @@ impl<D: Disk> Snapshots<D> {
             stream.write_all(read)?;
             self.shared.stats.snapshot_bytes_sent.add(n as u64);
         }
+        *complete = true;
         let mut verdict = [0];
         // It syncs and reads back before it answers.
         stream.set_read_timeout(Some(STALLED * 6))?;

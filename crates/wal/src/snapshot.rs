@@ -11,7 +11,7 @@
 //! core's `Purge` makes it count, and a crash asks the same question of the log: is that `Purge` durable?
 //!
 //! Invariants: a file named `*.snap` is whole and durable; the newest [`SnapshotOptions::keep`] stay; a damaged one
-//! is set aside as `*.snap.damaged`, never chosen again.
+//! is set aside as `*.snap.damaged`, never chosen again; the last of those stays.
 // spec: reliability §4 rules 3 and 6
 
 use crate::disk::{Disk, DiskFile};
@@ -146,6 +146,42 @@ impl<D: Disk> SnapshotStore<D> {
         let file = self.inner.open_file(&path).map_err(|e| self.inner.absent(at, e))?;
         let length = file.len().map_err(|e| WalError::io("measuring", &path, e))?;
         Ok((RawReader { file, offset: 0 }, length))
+    }
+
+    /// Whether the snapshot at `at` still reads back whole. One that does not is set aside, as at a start; one that is
+    /// not there is not whole either.
+    ///
+    /// # Errors
+    /// The disk refuses.
+    // 1. A leader's snapshot rots; 2. a follower that lags behind the log gets it, finds it damaged and drops it; 3. the
+    // leader sends the same file again, for ever. So whoever was refused looks at its own copy.
+    pub fn check(&self, at: LogId) -> Result<bool, WalError> {
+        let inner = &self.inner;
+        if !inner.list().iter().any(|i| i.meta.at == at) {
+            return Ok(false);
+        }
+        match inner.verify(&inner.path(at, SUFFIX)).map_err(|e| inner.absent(at, e)) {
+            Ok(_) => Ok(true),
+            Err(WalError::NoSnapshot { .. }) => Ok(false),
+            Err(WalError::BadSnapshot { .. }) => inner.set_aside(at).map(|()| false),
+            Err(e) => Err(e),
+        }
+    }
+
+    /// The newest one that is later than `at` and whole; damaged ones on the way are set aside.
+    ///
+    /// # Errors
+    /// The disk refuses.
+    pub fn newer(&self, at: LogId) -> Result<Option<LogId>, WalError> {
+        while let Some(newest) = self.newest().map(|m| m.at).filter(|n| n.index > at.index) {
+            if self.check(newest)? {
+                return Ok(Some(newest));
+            }
+            if self.newest().is_some_and(|m| m.at == newest) {
+                return Ok(None); // it has just vanished
+            }
+        }
+        Ok(None)
     }
 
     /// Loads the newest snapshot that is whole: `load` is given its reader and must read to the end. One that turns
@@ -328,11 +364,16 @@ impl<D: Disk> Inner<D> {
         Ok(())
     }
 
-    /// Takes a damaged snapshot out of the choice, but leaves it to be looked at.
+    /// Takes a damaged snapshot out of the choice, but leaves it to be looked at, in the place of the one before.
     fn set_aside(&self, at: LogId) -> Result<(), WalError> {
         let (from, to) = (self.path(at, SUFFIX), self.path(at, DAMAGED));
-        self.disk.rename(&from, &to).map_err(|e| WalError::io("setting aside", &from, e))?;
         self.list().retain(|i| i.meta.at != at);
+        self.disk.rename(&from, &to).map_err(|e| WalError::io("setting aside", &from, e))?;
+        let names = self.disk.list(&self.dir).map_err(|e| WalError::io("listing", &self.dir, e))?;
+        for name in names.iter().filter(|n| position(n, DAMAGED).is_some_and(|other| other != at)) {
+            let path = self.dir.join(name);
+            self.disk.remove(&path).map_err(|e| WalError::io("removing", &path, e))?;
+        }
         Ok(())
     }
 

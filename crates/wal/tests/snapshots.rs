@@ -160,6 +160,30 @@ fn what_is_cut_short_damaged_or_foreign_is_not_staged() {
     assert_eq!(stage(&bytes).unwrap().meta, meta(7));
 }
 
+// 1. Both snapshots of a running leader rot; 2. a follower refuses the one that it is sent; 3. the leader looks at its own.
+#[test]
+fn a_running_store_finds_out_what_has_rotted() {
+    let disk = MemDisk::new();
+    let store = open(&disk);
+    put(&store, 10).unwrap();
+    put(&store, 20).unwrap();
+    assert!(store.check(id(3, 10)).unwrap());
+    assert_eq!(store.newer(id(3, 10)).unwrap(), Some(id(3, 20)));
+    assert_eq!(store.newer(id(3, 20)).unwrap(), None);
+    assert!(!store.check(id(3, 15)).unwrap(), "there is none");
+    let files = disk.list(dir()).unwrap();
+    for name in files.iter().filter(|n| n.ends_with(".snap")) {
+        disk.flip(&dir().join(name), 1000, 4);
+    }
+    assert!(!store.check(id(3, 10)).unwrap());
+    assert_eq!(store.newer(id(3, 10)).unwrap(), None, "it has rotted as well");
+    assert!(store.list().is_empty() && store.raw(id(3, 20)).is_err());
+    let aside = disk.list(dir()).unwrap().iter().filter(|n| n.ends_with(".damaged")).count();
+    assert_eq!(aside, 1, "only the last one stays to be looked at");
+    put(&store, 20).unwrap();
+    assert!(store.check(id(3, 20)).unwrap(), "written again in its place");
+}
+
 #[test]
 fn a_damaged_newest_one_gives_way_to_the_older() {
     // spec: reliability row 26

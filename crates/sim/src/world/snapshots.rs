@@ -25,6 +25,8 @@ pub(crate) struct Snapshots {
     pub(crate) configurations: Vec<ConfigurationAt>,
     /// Accepted by the core, not installed yet.
     pub(crate) accepted: Vec<LogId>,
+    /// The next one replaces what has rotted: the core hears of it at once.
+    wanted: bool,
     every: u64,
     left: u64,
     rng: Rng,
@@ -58,6 +60,7 @@ impl Snapshots {
         let mut snapshots = Self {
             configurations,
             accepted: Vec::new(),
+            wanted: false,
             every,
             left: 0,
             rng: Rng::new(seed),
@@ -163,7 +166,8 @@ impl<P: Simulated> World<'_, P> {
                         world.tell(i, Happening::SnapshotTaken { at, hash });
                     }
                     // The log reaches back to the older of the last two, as in node/src/snapshots.rs.
-                    if let Some(at) = process.store.before(at) {
+                    let wanted = std::mem::take(&mut process.snapshots.wanted);
+                    if let Some(at) = process.store.before(at).or(wanted.then_some(at)) {
                         process.inbox.push(Mail::Taken { at });
                     }
                     Ok(())
@@ -213,6 +217,9 @@ impl<P: Simulated> World<'_, P> {
             }
             Arrival::Staged { from, to, epoch, at, number } => {
                 let whole = self.is_alive(to) && self.staged(from, to.host, epoch, at, number);
+                if !whole && self.is_alive(from) {
+                    self.doubt_snapshot(from.host, at);
+                }
                 self.verdict(from, to.host, at, whole, 0);
             }
             Arrival::Verdict { from, to, at, whole } => {
@@ -225,6 +232,25 @@ impl<P: Simulated> World<'_, P> {
                 }
             }
         }
+    }
+
+    /// The peer got all of it and did not want it: is the own copy whole? As in node/src/snapshots.rs.
+    fn doubt_snapshot(&mut self, i: usize, at: LogId) {
+        self.with_process(i, |world, process| {
+            let whole = process.store.check(at);
+            match whole.and_then(|whole| Ok(if whole { None } else { Some(process.store.newer(at)?) })) {
+                Ok(Some(Some(newer))) => process.inbox.push(Mail::Taken { at: newer }),
+                Ok(Some(None)) if process.applied.index.0 > 0 => {
+                    process.snapshots.wanted = true;
+                    let after = process.written;
+                    world.take_snapshot(i, process, after);
+                }
+                Ok(_) => {}
+                Err(e) => return world.snapshot_error(i, &e),
+            }
+            Ok(())
+        });
+        self.poke(i);
     }
 
     fn verdict(&mut self, from: Life, to: usize, at: LogId, whole: bool, wait: u64) {
