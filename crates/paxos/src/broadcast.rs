@@ -122,7 +122,10 @@ impl Paxos {
             return false;
         }
         if ballot < self.promised && !mutant!(PromiseTakenBack) {
-            if self.counts() {
+            // Also one that lost its vote: 1. n4, cut off, prepares 2.4 alone; 2. its log rots, it may not vote until it
+            // has caught up, nor prepare; 3. n2 leads 1.2 with a quorum that never heard of 2.4, and n4 obeys nothing
+            // below 2.4: it would follow nobody, and never catch up, until some day another election goes beyond 2.4.
+            if self.configuration.is_voter(self.id) {
                 self.send(from, Message::Reject { ballot, promised: self.promised });
             }
             self.ignore(from, "older ballot");

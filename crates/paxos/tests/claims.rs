@@ -422,3 +422,18 @@ fn classic_mode_raises_only_the_ballot() {
     assert_eq!(f.sent("Promise").len(), 1);
     assert_eq!((f.core.status().leader, f.core.status().epoch), (Some(n(1)), reign));
 }
+
+/// A voter that lost its vote still tells a leader below its promise: it obeys nothing lower, and cannot raise a ballot
+/// itself, so nobody else would ever bring it back.
+#[test]
+fn a_voter_without_a_vote_refuses_lower_ballots_aloud() {
+    let mut a = Node::new(3, 3, Options::textbook());
+    a.tell(2, prepare(b(5, 2)), vec![]);
+    a.sync();
+    a.may_vote = false;
+    a.crash();
+    a.tell(1, common::heartbeat(b(4, 1), 0), vec![]);
+    assert!(matches!(a.sent("Reject")[..], [Message::Reject { promised, .. }] if promised == b(5, 2)));
+    a.tell(1, common::heartbeat(b(6, 1), 0), vec![]);
+    assert_eq!(a.core.status().leader, Some(n(1)));
+}
