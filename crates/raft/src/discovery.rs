@@ -124,6 +124,7 @@ impl Raft {
             .map(|node| Progress::new(node, next, self.is_linked(node), self.now))
             .collect();
         self.standing = Standing::Leading;
+        self.won = Some(self.term());
         self.leader = Some(self.id);
         self.contact = None;
         let timing = &self.options.timing;

@@ -14,7 +14,8 @@ use crate::state::{Campaign, Cause, Following, Raft, Standing};
 use crate::writes::Writes;
 use alloc::vec::Vec;
 use replog::{
-    Configuration, ConfigurationAt, EntryMeta, HardState, Index, LogId, QuorumPhase, Rng, Setup, Stamp, Time,
+    Configuration, ConfigurationAt, EntryMeta, HardState, Index, LogId, QuorumPhase, Rng, Setup, Stamp,
+    Ticket, Time,
 };
 
 /// The log and its configurations, and the first index of a gap.
@@ -99,6 +100,8 @@ impl Raft {
             outgoing: Vec::new(),
             install: None,
             reported: None,
+            won: None,
+            installing: Ticket::NONE,
         };
         if let Some(from) = cut {
             // Ids are missing in the middle: what we once acknowledged is not known any more. As after a lost disk:

@@ -61,6 +61,13 @@ impl Raft {
             out.push(Effect::Ignored { from, why: "snapshot of what is known" });
             return;
         }
+        // 1. The log's disk hangs; a snapshot is staged and accepted, its Purge waits; 2. the leader takes the next one and
+        // purges: what the follower acknowledged is gone again, so it streams that too; 3. … one file for every snapshot
+        // that the leader takes, until the disk is full. So one install at a time: its ack brings the leader back.
+        if !self.writes.is_durable(self.installing) {
+            out.push(Effect::Ignored { from, why: "snapshot while one is being installed" });
+            return;
+        }
         let agrees = self.log.id_at(at.index) == Some(at);
         if at.index <= self.committed && !agrees {
             out.push(Effect::Ignored { from, why: "snapshot contradicts what is committed" });
@@ -86,6 +93,7 @@ impl Raft {
         self.take_configurations(at, configurations, out);
         self.following.verified = self.following.verified.max(at.index);
         self.install = Some(at);
+        self.installing = self.writes.step_ticket();
         if let Some(leader) = self.leader.filter(|_| self.standing == Standing::Following) {
             let after = self.writes.step_ticket();
             let (term, matched, counts) = (self.term(), at.index, self.may_vote);

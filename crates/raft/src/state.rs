@@ -170,6 +170,10 @@ pub struct Raft {
     pub(crate) outgoing: Vec<Outgoing>,
     pub(crate) install: Option<LogId>,
     pub(crate) reported: Option<Reported>,
+    /// Won in this step.
+    pub(crate) won: Option<Epoch>,
+    /// The write that makes the last install durable.
+    pub(crate) installing: Ticket,
 }
 
 impl Raft {

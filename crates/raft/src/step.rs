@@ -14,8 +14,8 @@ use crate::state::{Outgoing, Raft, Reported, Standing};
 use crate::sync::Append;
 use alloc::vec::Vec;
 use replog::{
-    Effect, Effects, Entry, Guarantees, HardState, Input, Message as _, NodeId, Refusal, ReplicatedLog,
-    Setup, Span, Status, Time, Violation, mutant,
+    Effect, Effects, Entry, Guarantees, HardState, Input, Message as _, NodeId, Phase, Refusal,
+    ReplicatedLog, Role, Setup, Span, Status, Time, Violation, mutant,
 };
 
 impl ReplicatedLog for Raft {
@@ -211,8 +211,19 @@ impl Raft {
         }
     }
 
+    /// Tells of a reign that began and ended within this step.
+    // 1. The vote that wins term 28 and an append of term 29 lie in one batch; 2. the step writes 28's no-op and cuts it
+    // off again; 3. whoever looks at steps from outside finds an entry of a term that nobody led.
+    fn report_lost_reign(&mut self, out: &mut Effects<Message>) {
+        let Some(epoch) = self.won.take().filter(|_| self.lead.is_none()) else { return };
+        let view = Reported { role: Role::Leader, phase: Phase::Sync, epoch, leader: Some(self.id) };
+        self.reported = Some(view);
+        out.push(Effect::Phase { role: view.role, phase: view.phase, epoch, leader: view.leader });
+    }
+
     /// Emits what the step gathered. The order of the effects is the order in which they are true.
     fn finish(&mut self, out: &mut Effects<Message>) {
+        self.report_lost_reign(out);
         if self.lead.is_some() {
             self.count_replicas(out);
             self.turn_rounds(out);

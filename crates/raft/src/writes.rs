@@ -71,6 +71,11 @@ impl Writes {
         self.durable_index
     }
 
+    /// Whether the write with this ticket is done.
+    pub(crate) fn is_durable(&self, ticket: Ticket) -> bool {
+        ticket <= self.durable
+    }
+
     /// Whether the ops of this step hold anything.
     pub(crate) fn is_idle(&self) -> bool {
         self.ops.is_empty() && !self.hard_changed

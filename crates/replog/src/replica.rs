@@ -311,6 +311,12 @@ impl<P: ReplicatedLog> Replica<P> {
         core::mem::take(&mut self.reads)
     }
 
+    /// What [`Replica::take_notices`] is going to give.
+    #[must_use]
+    pub fn notices(&self) -> &[Notice] {
+        &self.notices
+    }
+
     /// What the layer above should know.
     pub fn take_notices(&mut self) -> Vec<Notice> {
         core::mem::take(&mut self.notices)

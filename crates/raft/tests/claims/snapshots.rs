@@ -95,6 +95,20 @@ fn s7_a_follower_too_far_behind_gets_a_snapshot() {
     assert_eq!(streams(&lab, 1).len(), 1, "one transfer is enough");
 }
 
+/// Contract schedule 12: while the log's disk hangs, a follower takes one snapshot and no more.
+#[test]
+fn s7_a_hung_disk_holds_one_install() {
+    let mut lab = lagging();
+    lab.link(n(1), n(3), true);
+    received(&mut lab, 3, 1, id(1, 18));
+    received(&mut lab, 3, 1, id(1, 30));
+    received(&mut lab, 3, 1, id(1, 40));
+    assert_eq!(accepted(&lab, 3), [id(1, 18)]);
+    lab.sync(n(3));
+    received(&mut lab, 3, 1, id(1, 40));
+    assert_eq!(accepted(&lab, 3), [id(1, 18), id(1, 40)]);
+}
+
 fn heartbeat_to_a_loading_follower(like: &Message) -> Message {
     match like {
         Message::AppendEntries { term, commit, round, .. } => {

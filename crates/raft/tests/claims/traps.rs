@@ -33,6 +33,27 @@ fn claimed(lab: &Lab, by: u32) -> Option<Index> {
         .max()
 }
 
+/// Whoever looks from outside sees every reign: the vote that wins term 2 and an append of term 3 come in one batch.
+#[test]
+fn a_reign_that_ends_within_its_first_step_is_told() {
+    let mut lab = Lab::with_logs(&[&[1], &[1], &[1]], textbook());
+    lab.expire(n(1));
+    lab.sync(n(1));
+    lab.drop_all();
+    assert_eq!((lab.term(n(1)), lab.leads(n(1))), (2, false));
+    lab.server(n(1)).notices.clear();
+    let vote = Message::Vote { term: Epoch::of(2), granted: true };
+    let replica = lab.server(n(1)).replica.as_mut().unwrap();
+    replica.push(Input::Message { from: n(2), message: vote, entries: vec![] });
+    replica.push(Input::Message { from: n(3), message: append(3, id(1, 1), 0), entries: vec![] });
+    lab.turn(n(1));
+    let told = lab.servers[&n(1)].notices.iter().filter_map(|x| match x {
+        Notice::Phase { role, epoch, .. } => Some((*role, epoch.round)),
+        _ => None,
+    });
+    assert_eq!(told.collect::<Vec<_>>(), [(Role::Leader, 2), (Role::Follower, 3)]);
+}
+
 /// Trap 1: a new leader has an entry of its own to count.
 #[test]
 fn trap_1_a_reign_begins_with_a_no_op() {

@@ -24,18 +24,28 @@ pub struct Chosen {
     members: Option<Configuration>,
     /// Entry (id, content) by index.
     entries: BTreeMap<Index, (Epoch, u64)>,
+    /// The highest entries chosen in each epoch or ballot.
+    tops: BTreeMap<Epoch, LogId>,
     top: LogId,
 }
 
 impl Chosen {
     pub(crate) fn new(family: Family) -> Self {
-        Self { family, members: None, entries: BTreeMap::new(), top: LogId::ZERO }
+        Self { family, members: None, entries: BTreeMap::new(), tops: BTreeMap::new(), top: LogId::ZERO }
     }
 
     /// The highest entry applied anywhere.
     #[must_use]
     pub fn top(&self) -> LogId {
         self.top
+    }
+
+    /// The highest entry applied anywhere that was chosen below `epoch`: whoever comes to lead it must hold that.
+    /// What was chosen above it need not be there: who won an epoch and learns of it late may have been overtaken.
+    #[must_use]
+    pub fn top_below(&self, epoch: Epoch) -> LogId {
+        let below = self.tops.range(..epoch).map(|(_, top)| *top);
+        below.max_by_key(|top| top.index).unwrap_or(LogId::ZERO)
     }
 
     /// Learns who is a member.
@@ -86,6 +96,10 @@ impl Chosen {
             self.members = Some(Configuration::default());
         }
         self.entries.insert(entry.id.index, content);
+        let top = self.tops.entry(entry.ballot).or_default();
+        if entry.id.index > top.index {
+            *top = entry.id;
+        }
         if entry.id.index > self.top.index {
             self.top = entry.id;
         }

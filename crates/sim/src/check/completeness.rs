@@ -10,16 +10,19 @@ use super::chosen::Chosen;
 use super::election::Leaders;
 use super::fact::{Event, Verdict, require};
 use super::logs::Logs;
-use replog::{LogId, NodeId};
+use replog::{Epoch, LogId, NodeId};
 
 const RULE: &str = "C13 leader completeness";
 
-/// A reign began at this event.
+/// The reign of `epoch` began at this event.
 ///
 /// # Errors
-/// If its leader lacks what was chosen.
-pub(super) fn reign_began(logs: &Logs, chosen: &Chosen, event: &Event<'_>) -> Verdict {
-    holds(logs, event.node, chosen.top())
+/// If its leader lacks what was chosen before it.
+// "Before" is an order of ballots, not of time: 1. a quorum promises 3.2, but n2 is far behind and has to catch up before
+// it may propose; 2. a quorum promises 4.1 as well, and n1 gets 1350 chosen; 3. n2 has caught up, and leads 3.2 without
+// 1350. Whatever it proposes is refused by whoever promised 4.1.
+pub(super) fn reign_began(logs: &Logs, chosen: &Chosen, epoch: Epoch, event: &Event<'_>) -> Verdict {
+    holds(logs, event.node, chosen.top_below(epoch))
 }
 
 /// `id` was applied for the first time.
@@ -60,15 +63,18 @@ mod tests {
         let mut chosen = Chosen::new(Family::Raft);
         let entries = [entry(3, 1, "a")];
         chosen.see(&disk.logs, &event(1, 1, Fact::Applied { entries: &entries }), |_| Ok(())).unwrap();
-        assert_eq!(reign_began(&disk.logs, &chosen, &leads(1, 1, 4, 0)), Ok(()));
-        let broken = reign_began(&disk.logs, &chosen, &leads(2, 1, 4, 0)).unwrap_err();
+        let began =
+            |node, round| reign_began(&disk.logs, &chosen, Epoch::of(round), &leads(node, 1, round, 0));
+        assert_eq!(began(1, 4), Ok(()));
+        let broken = began(2, 4).unwrap_err();
         assert!(broken.text.contains("n2 leads without 3:1"), "{}", broken.text);
+        assert_eq!(began(2, 2), Ok(()), "it won epoch 2 and was overtaken before it knew");
     }
 
     #[test]
     fn what_turns_out_to_be_chosen_lies_in_the_later_leaders_log() {
         use super::super::testing::status;
-        use replog::{Epoch, Index, Phase, Role};
+        use replog::{Index, Phase, Role};
         let mut disk = Disk::new(1);
         disk.start(2);
         disk.write_as(1, 1, &[LogOp::Write(vec![entry(3, 1, "a")])]);

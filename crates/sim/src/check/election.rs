@@ -9,7 +9,7 @@
 
 use super::fact::{Claim, Event, Fact, Verdict, require};
 use super::speaks::Family;
-use replog::{Epoch, NodeId, Phase, Role, Status};
+use replog::{Epoch, NodeId, Phase, Role};
 use std::collections::{BTreeMap, HashMap};
 
 const RULE: &str = "C13 election safety";
@@ -62,8 +62,8 @@ impl Leaders {
     pub fn see(&mut self, event: &Event<'_>) -> Result<bool, super::fact::Broken> {
         match event.fact {
             Fact::Stepped { before, after } => {
-                if self.leads(after) {
-                    let known = self.leads(before) && before.epoch == after.epoch;
+                if self.leads(after.role, after.phase) {
+                    let known = self.leads(before.role, before.phase) && before.epoch == after.epoch;
                     self.leading.insert(event.node, after.epoch);
                     return if known { Ok(false) } else { self.lead(event, after.epoch) };
                 }
@@ -72,6 +72,8 @@ impl Leaders {
                 }
                 Ok(false)
             }
+            // It may have ended within the same step: who leads now is told by the step itself.
+            Fact::Reported { role, phase, epoch } if self.leads(role, phase) => self.lead(event, epoch),
             Fact::Said { claim: Claim::Leads { reign, .. }, .. } => self.lead(event, reign),
             Fact::Crashed { .. } | Fact::Started { .. } => {
                 self.leading.remove(&event.node);
@@ -81,12 +83,12 @@ impl Leaders {
         }
     }
 
-    fn leads(&self, status: &Status) -> bool {
-        let phase = match self.family {
-            Family::Raft | Family::Zab => matches!(status.phase, Phase::Sync | Phase::Broadcast),
-            Family::Paxos => status.phase == Phase::Broadcast,
+    fn leads(&self, role: Role, phase: Phase) -> bool {
+        let led = match self.family {
+            Family::Raft | Family::Zab => matches!(phase, Phase::Sync | Phase::Broadcast),
+            Family::Paxos => phase == Phase::Broadcast,
         };
-        status.role == Role::Leader && phase
+        role == Role::Leader && led
     }
 
     fn lead(&mut self, event: &Event<'_>, epoch: Epoch) -> Result<bool, super::fact::Broken> {
@@ -146,6 +148,17 @@ mod tests {
         assert_eq!(leaders.see(&leads(1, 1, 5, 1)), Ok(true));
         assert_eq!(leaders.see(&leads(2, 1, 5, 2)), Ok(true));
         assert!(leaders.see(&leads(2, 1, 6, 1)).is_err(), "a ballot belongs to its proposer");
+    }
+
+    #[test]
+    fn a_reign_that_ends_within_a_step_is_one() {
+        let mut leaders = Leaders::new(Family::Raft);
+        let report = |role, phase, epoch| event(1, 1, Fact::Reported { role, phase, epoch });
+        let won = report(Role::Leader, Phase::Sync, Epoch::of(28));
+        assert_eq!(leaders.see(&won), Ok(true));
+        assert_eq!(leaders.see(&report(Role::Follower, Phase::Sync, Epoch::of(29))), Ok(false));
+        assert_eq!(leaders.leader_of(Epoch::of(28)), Some((NodeId(1), 1)));
+        assert_eq!((leaders.leader_of(Epoch::of(29)), leaders.newest()), (None, None));
     }
 
     #[test]

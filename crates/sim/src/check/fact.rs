@@ -10,7 +10,8 @@
 use crate::Violation;
 use crate::schedule::CrashKind;
 use replog::{
-    Configuration, Entry, EntryMeta, Epoch, HardState, Index, LogId, LogOp, NodeId, Span, Status, Ticket,
+    Configuration, Entry, EntryMeta, Epoch, HardState, Index, LogId, LogOp, NodeId, Phase, Role, Span,
+    Status, Ticket,
 };
 
 /// One fact.
@@ -43,6 +44,15 @@ pub enum Fact<'a> {
         whole: bool,
         /// The members, as far as the snapshot and the bootstrap know.
         members: Option<&'a Configuration>,
+    },
+    /// The core reported a role; a reign may begin and end within one step.
+    Reported {
+        /// Its role.
+        role: Role,
+        /// Its phase.
+        phase: Phase,
+        /// Its epoch.
+        epoch: Epoch,
     },
     /// The core stepped.
     Stepped {
@@ -126,6 +136,19 @@ pub enum Fact<'a> {
     },
     /// The disk holds something else than this node wrote.
     Replaced,
+}
+
+impl Fact<'_> {
+    /// The epoch in which the node is with this, if the fact says so.
+    #[must_use]
+    pub fn epoch(&self) -> Option<Epoch> {
+        match *self {
+            Self::Reported { epoch, .. } => Some(epoch),
+            Self::Stepped { after, .. } => Some(after.epoch),
+            Self::Said { claim: Claim::Leads { reign, .. }, .. } => Some(reign),
+            _ => None,
+        }
+    }
 }
 
 /// What a message says about its sender.

@@ -103,8 +103,10 @@ impl Checks {
         if let Some(quiet) = &mut self.quiet {
             quiet.see(event)?;
         }
-        if self.leaders.see(event)? {
-            completeness::reign_began(&self.logs, &self.chosen, event)?;
+        if self.leaders.see(event)?
+            && let Some(epoch) = event.fact.epoch()
+        {
+            completeness::reign_began(&self.logs, &self.chosen, epoch, event)?;
         }
         match event.fact {
             Fact::Said { .. } => {
@@ -135,7 +137,11 @@ impl Checks {
                 resources::see(bounds, &Event { fact: Fact::Load { load, calm }, ..*event })
             }
             Fact::Replaced => self.votes.see(event),
-            Fact::Durable { .. } | Fact::Link { .. } | Fact::Disturbed | Fact::Crashed { .. } => Ok(()),
+            Fact::Reported { .. }
+            | Fact::Durable { .. }
+            | Fact::Link { .. }
+            | Fact::Disturbed
+            | Fact::Crashed { .. } => Ok(()),
         }
     }
 }

@@ -50,6 +50,9 @@ impl<P: Speaks> Observer<P> for Watch {
                 whole: setup.may_vote && setup.damaged.is_empty(),
                 members: setup.configurations.first().map(|c| &c.configuration),
             },
+            Happening::Reported { role, phase, epoch } => {
+                Fact::Reported { role: *role, phase: *phase, epoch: *epoch }
+            }
             Happening::Stepped { before, after, .. } => Fact::Stepped { before, after },
             Happening::Wrote { ticket, ops } => Fact::Wrote { ticket: *ticket, ops },
             Happening::Durable { ticket } => Fact::Durable { ticket: *ticket },

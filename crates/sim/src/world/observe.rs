@@ -1,7 +1,7 @@
 //! Who watches a world: white-box checks are told everything that nodes do, in order, and may object.
 //!
 //! ```text
-//!  Started ─► (Received* Stepped Wrote* Sent* Applied* …)* ─► Durable … ─► Crashed ─► Started …
+//!  Started ─► (Received* Reported* Stepped Wrote* Sent* Applied* …)* ─► Durable … ─► Crashed ─► Started …
 //! ```
 //!
 //! Observers cost nothing while there is none. They see cores and messages of their protocol by type.
@@ -9,7 +9,7 @@
 use crate::Violation;
 use crate::check::Load;
 use crate::schedule::CrashKind;
-use replog::{Entry, Index, LogId, LogOp, NodeId, ReplicatedLog, Setup, Status, Ticket};
+use replog::{Entry, Epoch, Index, LogId, LogOp, NodeId, Phase, ReplicatedLog, Role, Setup, Status, Ticket};
 use std::time::Duration;
 
 /// A white-box check.
@@ -69,6 +69,15 @@ pub enum Happening<'a, P: ReplicatedLog> {
         after: &'a Status,
         /// The core, after.
         core: &'a P,
+    },
+    /// The core reported a role, in the order of its reports; between two steps it may have had several.
+    Reported {
+        /// Its role.
+        role: Role,
+        /// Its phase.
+        phase: Phase,
+        /// Its epoch.
+        epoch: Epoch,
     },
     /// A write was handed to the log.
     Wrote {

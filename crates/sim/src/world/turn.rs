@@ -325,6 +325,11 @@ impl<P: Simulated> World<'_, P> {
             }
         }
         if !self.observers.is_empty() {
+            for notice in process.replica.notices() {
+                if let Notice::Phase { role, phase, epoch, .. } = *notice {
+                    self.tell(i, Happening::Reported { role, phase, epoch });
+                }
+            }
             let (after, core) = (process.status, process.replica.core());
             self.tell(i, Happening::Stepped { before: &before, after: &after, core });
         }
