@@ -15,6 +15,7 @@ mod intern;
 pub mod jsonl;
 mod model;
 mod record;
+mod register;
 mod replay;
 mod report;
 mod resolve;
@@ -28,5 +29,6 @@ pub use check::{Checked, Finding, Tally, check, check_all};
 pub use record::{
     CreateMode, Event, EventKind, FORMAT, Header, History, Op, Outcome, Reply, Stat, WatchMode, What,
 };
+pub use register::{Registers, registers};
 pub use report::{ENOUGH_PER_SECOND, PhaseRate, rates, report, tell};
 pub use timeline::timeline_html;

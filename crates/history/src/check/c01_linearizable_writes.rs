@@ -4,7 +4,7 @@
 //! 2. A write that was asked for after zxid z had been seen by anybody has a higher one: real-time order.
 //!
 //! The third part, that replaying the writes in the order of their zxids gives exactly the results that clients got, is
-//! the [replay](crate::replay)'s. A search for an order that needs no zxid (WGL) is not made.
+//! the [replay](crate::replay)'s. [`registers`](crate::registers()) searches an order without the zxids.
 //!
 //! Sees: every answered write, failed ones too (Menagerie gives every command a zxid and the answer's header carries
 //! it). Cannot see: writes whose arguments or permissions were refused, which need not have gone through the log.
