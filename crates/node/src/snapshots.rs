@@ -161,8 +161,10 @@ impl<D: Disk> Snapshots<D> {
                 // one rots; 3. the older one ends at 3746, the log begins at 4261: nothing covers the gap, and the node
                 // cannot start. So the core hears of the older of the last two: the log always reaches back to it.
                 // spec: reliability §4 rule 6
+                // One that replaces what has rotted is told itself: an older one that is left is no use to the core, which
+                // has purged beyond it.
                 let wanted = std::mem::take(&mut self.state.lock().wanted);
-                if let Some(at) = self.store.before(at).or(wanted.then_some(at)) {
+                if let Some(at) = if wanted { Some(at) } else { self.store.before(at) } {
                     self.tell(SnapshotEvent::Taken { at });
                 }
             }

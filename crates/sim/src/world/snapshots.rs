@@ -167,7 +167,7 @@ impl<P: Simulated> World<'_, P> {
                     }
                     // The log reaches back to the older of the last two, as in node/src/snapshots.rs.
                     let wanted = std::mem::take(&mut process.snapshots.wanted);
-                    if let Some(at) = process.store.before(at).or(wanted.then_some(at)) {
+                    if let Some(at) = if wanted { Some(at) } else { process.store.before(at) } {
                         process.inbox.push(Mail::Taken { at });
                     }
                     Ok(())
