@@ -121,9 +121,6 @@ impl Bug {
             | "PromiseForgotten"
             | "PromiseUngated"
             | "PromiseBeforeDurable" => &["row-21", "row-23"],
-            // PromiseCountsForAll is not seen. It takes a voter that promised an epoch to n2 and comes to n3, who has chosen the
-            // same one; but a voter joins only whom a majority says it follows, or who won the round that it votes in
-            // with its own vote. With five voters neither is left of n3 by then.
             "UnsyncedCount" | "PromiseCountsForAll" => &["row-12", "row-8", "row-14"],
             "StalledLeaderExpires" => &["leader-unheard", "row-6", "row-19"],
             "ClocksGoOn" | "TouchesUnreported" | "NothingSentAgain" => &["row-2", "row-4"],
