@@ -348,6 +348,7 @@ impl Learner {
             self.acked = upto;
             self.progress_at = now;
         }
+        self.unsent = self.unsent.filter(|at| *at > self.acked);
         if self.in_flight.is_some_and(|span| span.to <= self.acked) {
             self.in_flight = None;
         }

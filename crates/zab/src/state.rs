@@ -208,6 +208,8 @@ pub(crate) struct Learner {
     pub(crate) announced: Index,
     /// A catch-up span of unknown size that is under way.
     pub(crate) in_flight: Option<Span>,
+    /// The position that did not go out last time, until it is acknowledged.
+    pub(crate) unsent: Option<Index>,
     /// Damaged entries that are being sent again.
     pub(crate) refill: Option<Span>,
     /// A snapshot that is under way.
@@ -234,6 +236,7 @@ impl Learner {
             progress_at: now,
             announced: Index::ZERO,
             in_flight: None,
+            unsent: None,
             refill: None,
             snapshot: None,
             snapshot_failed: false,
@@ -294,10 +297,14 @@ impl Work {
         self.sends.push(Outgoing { to, message, attach, after: Ticket::NONE });
     }
 
-    /// Adds entries to the step's write; runs of entries become one op.
+    /// Adds entries to the step's write; those that go on from the last op's run join it.
     pub(crate) fn write(&mut self, mut entries: Vec<Entry>) {
+        let after = |e: &Entry| e.id.index.next();
         match self.ops.last_mut() {
-            Some(LogOp::Write(run)) => run.append(&mut entries),
+            // Refetched entries may lie before: a run has no gaps (contract, `LogOp::Write`).
+            Some(LogOp::Write(run)) if run.last().map(after) == entries.first().map(|e| e.id.index) => {
+                run.append(&mut entries);
+            }
             _ => self.ops.push(LogOp::Write(entries)),
         }
     }

@@ -298,7 +298,11 @@ impl Zab {
             learner.refill = None;
             return;
         }
-        let nothing = learner.in_flight.is_some_and(|span| span.from == from);
+        // 1. The leader's 122 rots; 2. a learner that lags wants 122..155, and nothing of it can be read; 3. the same frame
+        //    is queued and fails again, and all behind it is sent once more, at every step. Rule: what does not go out
+        //    twice is missing here.
+        let again = learner.unsent.replace(from) == Some(from);
+        let nothing = again || learner.in_flight.is_some_and(|span| span.from == from);
         learner.sent = from.prev();
         if learner.stage == LearnerStage::Announced && from <= learner.announced {
             // NEWLEADER spoke of entries that did not go out: it waits for them, and is sent again.

@@ -21,10 +21,19 @@ const ONE_VALUE: &str = "C13 one value per ballot and slot";
 #[derive(Clone, Debug)]
 pub struct Matching {
     family: Family,
-    /// Content, and the epoch of the entry before.
-    entries: HashMap<(Epoch, Index), (u64, Epoch)>,
+    /// Content, and the epoch of the entry before, if one who wrote it still had that.
+    entries: HashMap<(Epoch, Index), (u64, Option<Epoch>)>,
     /// Paxos: what a ballot proposes for a slot, by the epoch of its id.
     proposed: HashMap<(Epoch, Index), Epoch>,
+}
+
+/// What lies below an entry that is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Below {
+    Entry(Epoch),
+    /// The same write moved the base beyond it.
+    Purged,
+    Nothing,
 }
 
 impl Matching {
@@ -40,33 +49,44 @@ impl Matching {
         let Fact::Wrote { ops, .. } = event.fact else { return Ok(()) };
         for op in ops {
             let LogOp::Write(entries) = op else { continue };
-            let mut before = entries.first().and_then(|first| self.before(logs, event, first.id.index));
+            let Some(first) = entries.first() else { continue };
+            let mut before = self.before(logs, event, first.id.index);
+            require(before != Below::Nothing || self.family == Family::Paxos, MATCHING, || {
+                format!("{} writes {} above a hole", event.node, first.id)
+            })?;
             for entry in entries {
-                self.entry(leaders, event, entry, before.unwrap_or_default())?;
-                before = Some(entry.id.epoch);
+                self.entry(leaders, event, entry, before)?;
+                before = Below::Entry(entry.id.epoch);
             }
         }
         Ok(())
     }
 
-    /// Epoch of what this node has below `index`.
-    fn before(&self, logs: &Logs, event: &Event<'_>, index: Index) -> Option<Epoch> {
-        let written = &logs.of(event.node)?.written;
-        let below = index.prev();
-        if below == written.base.index {
-            return Some(written.base.epoch);
+    /// What this node has below `index`, after the write.
+    fn before(&self, logs: &Logs, event: &Event<'_>, index: Index) -> Below {
+        let Some(log) = logs.of(event.node) else { return Below::Nothing };
+        let (below, base) = (index.prev(), log.written.base);
+        match log.written.at(below) {
+            Some(slot) => Below::Entry(slot.epoch),
+            None if below == base.index => Below::Entry(base.epoch),
+            None if below < base.index => Below::Purged,
+            None => Below::Nothing,
         }
-        written.at(below).map(|s| s.epoch)
     }
 
-    fn entry(&mut self, leaders: &Leaders, event: &Event<'_>, entry: &Entry, before: Epoch) -> Verdict {
+    fn entry(&mut self, leaders: &Leaders, event: &Event<'_>, entry: &Entry, before: Below) -> Verdict {
         let node = event.node;
         let key = (entry.id.epoch, entry.id.index);
-        let before = if self.family == Family::Paxos { Epoch::ZERO } else { before };
-        let content = (body_hash(entry), before);
-        if let Some(known) = self.entries.get(&key) {
-            require(*known == content, MATCHING, || {
-                let what = if known.0 == content.0 { "another history below" } else { "another content" };
+        let before = match before {
+            Below::Entry(epoch) if self.family != Family::Paxos => Some(epoch),
+            _ => None,
+        };
+        let content = body_hash(entry);
+        if let Some(known) = self.entries.get_mut(&key) {
+            let below = known.1.is_none() || before.is_none() || known.1 == before;
+            known.1 = known.1.or(before);
+            require(known.0 == content && below, MATCHING, || {
+                let what = if known.0 == content { "another history below" } else { "another content" };
                 format!(
                     "{node} writes {} with {what} than was written before under this id: {entry:?}",
                     entry.id
@@ -81,7 +101,7 @@ impl Matching {
             require(made, INTEGRITY, || {
                 format!("{node} is the first to write {}, and {leader:?} led that epoch: {entry:?}", entry.id)
             })?;
-            self.entries.insert(key, content);
+            self.entries.insert(key, (content, before));
         }
         if self.family == Family::Paxos {
             let first = *self.proposed.entry((entry.ballot, entry.id.index)).or_insert(entry.id.epoch);
@@ -126,6 +146,22 @@ mod tests {
         assert_eq!(write(&mut m, &leaders, 2, vec![entry(2, 1, "z")]), Ok(()));
         let broken = write(&mut m, &leaders, 2, vec![entry(2, 1, "z"), entry(3, 2, "b")]).unwrap_err();
         assert!(broken.text.contains("another history below"), "{}", broken.text);
+    }
+
+    #[test]
+    fn what_lies_below_may_be_purged_and_may_not_be_missing() {
+        let (mut m, leaders) = setup(Family::Raft);
+        let all = vec![entry(3, 1, "a"), entry(3, 2, "b"), entry(3, 3, "c")];
+        assert_eq!(write(&mut m, &leaders, 1, all.clone()), Ok(()));
+        let mut disk = Disk::new(2);
+        let upto = all[1].id;
+        disk.write(1, &[LogOp::Write(all[..1].to_vec())]);
+        let ops = [LogOp::Write(all[1..].to_vec()), LogOp::Purge { upto }];
+        disk.write(2, &ops);
+        let wrote = event(2, 1, Fact::Wrote { ticket: Ticket(2), ops: &ops });
+        assert_eq!(m.see(&disk.logs, &leaders, &wrote), Ok(()), "the base has moved on");
+        let broken = write(&mut m, &leaders, 3, all[1..].to_vec()).unwrap_err();
+        assert!(broken.text.contains("above a hole"), "{}", broken.text);
     }
 
     #[test]
