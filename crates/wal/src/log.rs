@@ -158,12 +158,12 @@ impl<D: Disk> Wal<D> {
         let reserve = Reserve::open(disk.clone(), &dir, options.reserve_bytes)?;
         let number = numbers.last().map_or(1, |n| n + 1);
         let shared = Arc::new(Shared::new(identity.checksum(), index));
-        let good_end = resume.good_end;
+        let (proven, good) = (resume.proven_end, resume.good_end);
         let mut wal = Self::begin(disk, dir, identity, options, shared, resume, number, reserve, lock)?;
         wal.older = older;
         wal.created = created;
         if let Some((n, file)) = tail {
-            wal.trim(n, &file, good_end)?;
+            wal.trim(n, &file, proven, good)?;
         }
         wal.remove_purged()?;
         Ok((wal, recovered))
@@ -171,8 +171,16 @@ impl<D: Disk> Wal<D> {
 
     /// Cuts the torn tail and the unused room of the segment that was written last. The next one is durable by now
     /// and says where this one ends, so a crash here changes nothing.
-    fn trim(&mut self, number: u32, file: &D::File, end: u64) -> Result<(), WalError> {
+    // 1. A sync fails, and the process ends; 2. the kernel has marked the pages clean, and still has them: the next start
+    // reads an entry that no disk holds; 3. its sync has nothing to write, the entry is acknowledged; 4. the power fails.
+    // Rule: what nothing proves to be durable is written again before it is synced.
+    // spec: reliability §4 ("fsyncgate": https://wiki.postgresql.org/wiki/Fsync_Errors)
+    fn trim(&mut self, number: u32, file: &D::File, proven: u64, end: u64) -> Result<(), WalError> {
         let path = self.path(number);
+        let mut doubtful = vec![0; usize::try_from(end.saturating_sub(proven)).unwrap_or(0)];
+        let read = file.read_full(&mut doubtful, proven).map_err(|e| WalError::io("reading", &path, e))?;
+        doubtful.truncate(read);
+        file.write_at(&doubtful, proven).map_err(|e| WalError::io("writing", &path, e))?;
         file.set_len(end).map_err(|e| WalError::io("cutting", &path, e))?;
         if !mutant!(WalRecoveryUnsynced) {
             file.sync().map_err(|e| WalError::sync(&path, e))?;

@@ -90,6 +90,22 @@ impl Inode {
         }
     }
 
+    /// A sync: all but doomed changes are durable. What was written over a doomed one stays when that is taken back.
+    fn settle(&mut self) {
+        let (mut doomed, synced): (Vec<_>, Vec<_>) = self.unsynced.drain(..).partition(|c| c.doomed);
+        for lost in &mut doomed {
+            for later in synced.iter().filter(|c| c.number > lost.number) {
+                lost.old_len = self.len;
+                let from = later.offset.max(lost.offset);
+                let to = (later.offset + later.count).min(lost.offset + lost.old.len());
+                let held = self.bytes.get(from..to.max(from)).unwrap_or_default();
+                let place = lost.old.get_mut(from - lost.offset..).unwrap_or_default();
+                place.iter_mut().zip(held).for_each(|(old, new)| *old = *new);
+            }
+        }
+        self.unsynced = doomed;
+    }
+
     /// Takes back every unsynced change, newest first; the changes with their new bytes, oldest first.
     fn undo(&mut self) -> Vec<(Change, Vec<u8>)> {
         let mut undone = Vec::new();
@@ -203,7 +219,7 @@ impl State {
             file.unsynced.iter_mut().for_each(|c| c.doomed = true);
             return Err(io::Error::other("the disk could not sync"));
         }
-        file.unsynced.retain(|c| c.doomed);
+        file.settle();
         Ok(())
     }
 

@@ -116,6 +116,8 @@ struct Recovery {
     /// No entry of these segments lies above these indexes.
     highest: BTreeMap<u32, Index>,
     good_end: u64,
+    /// How far the present segment is known to be durable.
+    proven_end: u64,
 }
 
 /// What the log goes on from.
@@ -129,6 +131,8 @@ pub(crate) struct Resume {
     pub(crate) highest: BTreeMap<u32, Index>,
     /// Where the last whole frame of the last segment ends.
     pub(crate) good_end: u64,
+    /// What lies from here to there was read, and nothing says that a sync was done since it was written.
+    pub(crate) proven_end: u64,
 }
 
 impl Recovery {
@@ -144,6 +148,7 @@ impl Recovery {
             last_low: u64::MAX,
             highest: BTreeMap::new(),
             good_end: 0,
+            proven_end: 0,
         }
     }
 
@@ -162,6 +167,7 @@ impl Recovery {
             self.expected = first;
         }
         self.good_end = SEGMENT_HEADER_BYTES as u64;
+        self.proven_end = self.good_end;
         // The preamble was durable before the segment had its name.
         let testified = match read.next_first {
             Some(next) => next.saturating_sub(1),
@@ -215,6 +221,9 @@ impl Recovery {
         let payload = usize::try_from(header.payload).unwrap_or(0);
         let start = found.records - FRAME_HEADER_BYTES;
         self.good_end = (start + format::frame_bytes(payload)) as u64;
+        if durable {
+            self.proven_end = self.good_end;
+        }
         self.bound(read.number, header.after.last);
     }
 
@@ -233,6 +242,7 @@ impl Recovery {
         self.last_low = header.prev_low;
         self.begun = true;
         self.good_end = (found.records - FRAME_HEADER_BYTES) as u64;
+        self.proven_end = self.good_end;
         self.bound(segment, header.after.last);
     }
 
@@ -373,6 +383,7 @@ impl Recovery {
             locations,
             highest: self.highest,
             good_end: self.good_end,
+            proven_end: self.proven_end,
         };
         (recovered, resume)
     }

@@ -478,6 +478,24 @@ fn a_failed_sync_is_final() {
     assert!(model.matches(&open(&disk).unwrap().1));
 }
 
+#[test]
+fn what_a_failed_sync_left_in_memory_is_written_again() {
+    // 1. a sync fails; 2. the next process reads what no disk holds, and reports it; 3. power fails.
+    let mut disk = MemDisk::new();
+    let (mut wal, _) = open(&disk).unwrap();
+    wal.append(&[LogOp::Write(entries(1, 1, 2, 50))]).unwrap();
+    wal.sync().unwrap();
+    wal.append(&[LogOp::Write(entries(1, 3, 4, 50))]).unwrap();
+    disk.fail_next_sync();
+    assert!(matches!(wal.sync(), Err(WalError::Sync { .. })));
+    drop(wal);
+    disk.crash(Crash::Kill);
+    let found = open(&disk).unwrap().1;
+    assert_eq!(found.entries.len(), 4, "the cache has it");
+    disk.crash(Crash::PowerLoss);
+    assert_eq!(open(&disk).unwrap().1, found);
+}
+
 /// One random action.
 #[derive(Clone, Debug)]
 enum Action {
