@@ -132,6 +132,12 @@ impl Service {
         state: &mut State,
         now: Instant,
     ) {
+        // 1. A sync waits for its barrier; 2. a snapshot is installed, which ends all connections, and entries behind it
+        // are applied; 3. the barrier has passed, and the answer would show a state whose events were skipped.
+        // spec: contract-schedules §7 (c)
+        if connection.is_closed() {
+            return;
+        }
         loop {
             let ready = match state.queue().front().map(|w| &w.kind) {
                 None | Some(WaitingKind::Write(_)) => false,
