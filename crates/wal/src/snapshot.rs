@@ -184,8 +184,8 @@ impl<D: Disk> SnapshotStore<D> {
         Ok(None)
     }
 
-    /// Loads the newest snapshot that is whole: `load` is given its reader and must read to the end. One that turns
-    /// out to be damaged is set aside and the next older one is tried.
+    /// Loads the newest snapshot that is whole: it is read once to see that, then `load` is given its reader and must
+    /// read to the end. One that turns out to be damaged is set aside and the next older one is tried.
     ///
     /// # Errors
     /// `load` failed for another reason than damage; the disk refuses.
@@ -195,7 +195,9 @@ impl<D: Disk> SnapshotStore<D> {
     ) -> Result<Option<(Meta, T)>, WalError> {
         while let Some(meta) = self.newest() {
             let path = self.inner.path(meta.at, SUFFIX);
-            let loaded = match self.inner.reader(&path) {
+            // Before anything is loaded: 1. the last bytes of the only snapshot rot; 2. `load` takes its state over, and only
+            // then the end does not fit; 3. the log, whole from its first entry, is applied to that state.
+            let loaded = match self.inner.verify(&path).and_then(|_| self.inner.reader(&path)) {
                 Ok(mut reader) => load(&meta, &mut reader).and_then(|t| reader.verify().map(|_| t)),
                 Err(WalError::BadSnapshot { what, .. }) => Err(Bad::Bytes(what).into()),
                 Err(e) => return Err(e),

@@ -185,6 +185,19 @@ fn a_running_store_finds_out_what_has_rotted() {
 }
 
 #[test]
+fn nothing_is_loaded_from_one_that_is_not_whole() {
+    let disk = MemDisk::new();
+    let store = open(&disk);
+    put(&store, 10).unwrap();
+    let length = store.raw(id(3, 10)).unwrap().1;
+    for name in disk.list(dir()).unwrap().iter().filter(|n| n.ends_with(".snap")) {
+        disk.flip(&dir().join(name), length - 1, 4);
+    }
+    let found = store.load_newest(|_, _| -> std::io::Result<()> { panic!("loaded") }).unwrap();
+    assert!(found.is_none() && store.list().is_empty());
+}
+
+#[test]
 fn a_damaged_newest_one_gives_way_to_the_older() {
     // spec: reliability row 26
     let disk = MemDisk::new();
