@@ -6,6 +6,26 @@ use history::{
     jsonl,
 };
 
+fn connected(session: i64) -> What {
+    What::Connected { session, server: 1, timeout_ms: 5000, resumed: false, seen: 0 }
+}
+
+fn ask(call: u64, session: i64, op: Op) -> What {
+    What::Invoke { call, session, op }
+}
+
+fn end(call: u64, zxid: i64, reply: Reply) -> What {
+    What::Return { call, zxid, outcome: Outcome::Ok(reply) }
+}
+
+fn create(path: &str, mode: CreateMode) -> Op {
+    Op::Create { path: path.into(), data: String::new(), mode }
+}
+
+fn made(path: &str) -> Reply {
+    Reply::Created { path: path.into(), stat: None }
+}
+
 #[test]
 fn valid_histories_are_clean() {
     // More of them now and then: SEEDS=2000 cargo test -p history --release.
@@ -29,10 +49,6 @@ fn valid_histories_are_clean() {
 /// A service that does not say which change an event tells of (ZooKeeper 3.8): two clients, one persistent watch on /a,
 /// and `told` of the two changes of it.
 fn without_zxids(told: usize) -> History {
-    let connected =
-        |session| What::Connected { session, server: 1, timeout_ms: 5000, resumed: false, seen: 0 };
-    let ask = |call, session, op| What::Invoke { call, session, op };
-    let end = |call, zxid, reply| What::Return { call, zxid, outcome: Outcome::Ok(reply) };
     let path = || "/a".to_owned();
     let (mode, data) = (CreateMode::Persistent, "v".to_owned());
     let created = Reply::Created { path: path(), stat: None };
@@ -57,10 +73,6 @@ fn without_zxids(told: usize) -> History {
 
 /// Client 1 comes, and leaves (`closes`) or is cut off for good; client 2 writes after the faults.
 fn left_alone(closes: bool) -> History {
-    let connected =
-        |session| What::Connected { session, server: 1, timeout_ms: 5000, resumed: false, seen: 0 };
-    let ask = |call, session, op| What::Invoke { call, session, op };
-    let end = |call, zxid, reply| What::Return { call, zxid, outcome: Outcome::Ok(reply) };
     let mut whats = vec![(0, 1, connected(1)), (0, 2, connected(2))];
     if closes {
         whats.extend([(1, 1, ask(1, 1, Op::Close)), (2, 1, end(1, 3, Reply::Nothing))]);
@@ -95,10 +107,6 @@ fn events_that_do_not_name_their_change_count_for_lasting_watches() {
 /// Three numbered creations without an answer, and client 4 who watches: the event of the second names `told`, a read
 /// shows the third one's content in `/q/n-0000000001`.
 fn numbered_unseen(told: Option<&str>) -> History {
-    let connected =
-        |session| What::Connected { session, server: 1, timeout_ms: 5000, resumed: false, seen: 0 };
-    let ask = |call, session, op| What::Invoke { call, session, op };
-    let end = |call, zxid, reply| What::Return { call, zxid, outcome: Outcome::Ok(reply) };
     let create = |path: &str, data: &str, mode| Op::Create { path: path.into(), data: data.into(), mode };
     let (plain, own, lasting) =
         (CreateMode::Persistent, CreateMode::EphemeralSequential, CreateMode::PersistentSequential);
@@ -141,12 +149,6 @@ fn a_number_that_was_seen_is_the_number() {
 
 /// Session 1 owns `/e/a` and ends at zxid 5, where client 2 sees it go; its multi at 6 is refused, or not.
 fn multi_after_the_end(refused: bool) -> History {
-    let connected =
-        |session| What::Connected { session, server: 1, timeout_ms: 5000, resumed: false, seen: 0 };
-    let ask = |call, session, op| What::Invoke { call, session, op };
-    let end = |call, zxid, reply| What::Return { call, zxid, outcome: Outcome::Ok(reply) };
-    let create = |path: &str, mode| Op::Create { path: path.into(), data: String::new(), mode };
-    let made = |path: &str| Reply::Created { path: path.into(), stat: None };
     let set = Op::Set { path: "/e".into(), data: "v".into(), version: -1 };
     let result = if refused {
         Outcome::Error(-112)
@@ -192,12 +194,6 @@ fn a_refused_multi_shows_no_living_session() {
 /// Session 1 makes `/e/a` and closes without an answer; it is told that it is over. Session 2 may have made `/e/a`
 /// again (`other`), and client 3 lists it.
 fn made_again(other: bool) -> History {
-    let connected =
-        |session| What::Connected { session, server: 1, timeout_ms: 5000, resumed: false, seen: 0 };
-    let ask = |call, session, op| What::Invoke { call, session, op };
-    let end = |call, zxid, reply| What::Return { call, zxid, outcome: Outcome::Ok(reply) };
-    let create = |path: &str, mode| Op::Create { path: path.into(), data: String::new(), mode };
-    let made = |path: &str| Reply::Created { path: path.into(), stat: None };
     let mut whats = vec![
         (1, connected(1)),
         (2, connected(2)),
@@ -238,4 +234,42 @@ fn made_again(other: bool) -> History {
 fn what_was_made_after_a_session_may_be_there() {
     assert_eq!(check_all(&made_again(true)).findings, []);
     assert_ne!(check_all(&made_again(false)).findings, []);
+}
+
+/// Session 1 (timeout 5 s) owns `/e/a`. It is answered every `every_ms` from 1 s on, at 6 s at the latest, and is over
+/// at 6.5 s, where client 2 sees `/e/a` go.
+fn ended_at_once(every_ms: usize) -> History {
+    let mut whats = vec![
+        (0, 1, connected(1)),
+        (0, 2, connected(2)),
+        (1, 2, ask(1, 2, create("/e", CreateMode::Persistent))),
+        (2, 2, end(1, 3, made("/e"))),
+        (3, 1, ask(2, 1, create("/e/a", CreateMode::Ephemeral))),
+        (4, 1, end(2, 4, made("/e/a"))),
+        (5, 2, ask(3, 2, Op::Children { path: "/e".into(), watch: true })),
+    ];
+    let stat = Stat { czxid: 3, mzxid: 3, pzxid: 4, cversion: 1, num_children: 1, ..Stat::default() };
+    whats.push((6, 2, end(3, 4, Reply::Children { names: vec!["a".into()], stat })));
+    for ms in (1000..=6000).step_by(every_ms) {
+        whats.push((ms + 1, 1, What::Ping { session: 1, sent_us: ms * 1000 }));
+    }
+    let gone = What::Watch { session: 2, zxid: 5, kind: EventKind::ChildrenChanged, path: "/e".into() };
+    whats.push((6500, 2, gone));
+    let none = Stat { czxid: 3, mzxid: 3, pzxid: 5, cversion: 2, ..Stat::default() };
+    whats.push((6501, 2, ask(4, 2, Op::Children { path: "/e".into(), watch: false })));
+    whats.push((6502, 2, end(4, 5, Reply::Children { names: Vec::new(), stat: none })));
+    let event = |(ms, client, what)| Event { at_us: ms * 1000, client, what };
+    let header = Header { exact_reads: true, ..Header::default() };
+    History { header, events: whats.into_iter().map(event).collect() }
+}
+
+/// A client that comes back after most of its timeout, on a server that cannot tell the leader, may lose its session at
+/// any moment; one that is heard all the time may not.
+///
+/// Found by the simulator: C7, `sim replay 4762 --backend zab`.
+#[test]
+fn only_what_the_leader_must_have_heard_of_protects_a_session() {
+    assert_eq!(check_all(&ended_at_once(5000)).findings, []);
+    let findings = check_all(&ended_at_once(500)).findings;
+    assert!(findings.iter().any(|f| f.checker == "C7" && f.text.contains("is over")), "{findings:?}");
 }

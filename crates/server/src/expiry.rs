@@ -57,6 +57,12 @@ impl Expiry {
         Self { tick: Millis::from(tick_ms.max(1)), reign: None }
     }
 
+    /// Whether this server leads and its clocks run.
+    #[must_use]
+    pub fn is_reigning(&self) -> bool {
+        self.reign.is_some()
+    }
+
     /// Whether the reign of this epoch has begun.
     #[must_use]
     pub fn is_reigning_in(&self, epoch: Epoch) -> bool {
@@ -97,7 +103,7 @@ impl Expiry {
         }
     }
 
-    /// Something was heard from a session's client.
+    /// Something was heard from a session's client at `now`, or then: older news change nothing.
     pub fn touch(&mut self, now: Millis, session: i64) {
         let tick = self.tick;
         let Some(reign) = &mut self.reign else { return };

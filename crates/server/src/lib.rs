@@ -18,6 +18,7 @@ mod environment;
 pub mod expiry;
 pub mod forwarder;
 mod fourletter;
+mod reports;
 mod run;
 pub mod service;
 mod stats;

@@ -377,17 +377,19 @@ fn holder(case: &mut Case) -> Option<(i64, String, i64, u32, i64)> {
 }
 
 fn early_expiry(case: &mut Case) -> bool {
-    // A session is heard; a second later, with a write of another in between, somebody is told that its node went.
+    // A session is heard all the time; with a write of another in between, somebody is told that its node went.
     let Some((session, path, other, client, zxid)) = holder(case) else { return false };
     let at_us = case.history.events.last().unwrap().at_us;
     let mut push = |after_ms: u64, what| {
         case.history.events.push(Event { at_us: at_us + after_ms * 1000, client, what });
     };
-    push(11, What::Ping { session, sent_us: at_us + 10_000 });
+    for ms in (10..10_000).step_by(300) {
+        push(ms + 1, What::Ping { session, sent_us: at_us + ms * 1000 });
+    }
     let op = Op::Delete { path: "/nowhere/x".into(), version: -1 };
-    push(1030, What::Invoke { call: 9001, session: other, op });
-    push(1040, What::Return { call: 9001, zxid: zxid + 1, outcome: Outcome::Error(-101) });
-    push(1060, What::Watch { session: other, zxid: zxid + 2, kind: EventKind::Deleted, path });
+    push(10_030, What::Invoke { call: 9001, session: other, op });
+    push(10_040, What::Return { call: 9001, zxid: zxid + 1, outcome: Outcome::Error(-101) });
+    push(10_060, What::Watch { session: other, zxid: zxid + 2, kind: EventKind::Deleted, path });
     true
 }
 

@@ -15,13 +15,14 @@
 //!   round. No lock is held during the system call: the apply thread never waits for a socket.
 
 use super::outlet::Outlet;
+use crate::reports::Signs;
 use bytes::Bytes;
 use jute::{ErrorCode, EventType, Jute as _, KeeperState, OpCode, ReplyHeader, Request, RequestError};
 use parking_lot::{Mutex, MutexGuard};
 use std::collections::VecDeque;
 use std::io;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, Ordering::Relaxed};
 use std::time::{Instant, SystemTime};
 use tokio::sync::Notify;
 use znode::{ConnectionId, Identities};
@@ -46,8 +47,8 @@ pub(crate) struct Connection {
     pub(crate) wake: Notify,
     /// Whether the client was heard since touches were last gathered.
     pub(crate) touched: AtomicBool,
-    /// When touches were last gathered and there was one; ms on the server's clock.
-    pub(crate) heard: AtomicU64,
+    /// What was gathered of them.
+    pub(crate) signs: Mutex<Signs>,
     /// 0 until the session is established.
     pub(crate) session: AtomicI64,
     /// Negotiated (or, until then, wished) session timeout.
@@ -207,7 +208,7 @@ impl Connection {
             state: Mutex::new(state),
             wake: Notify::new(),
             touched: AtomicBool::new(true),
-            heard: AtomicU64::new(0),
+            signs: Mutex::default(),
             session: AtomicI64::new(0),
             timeout_ms: AtomicU32::new(0),
             closed: AtomicBool::new(false),

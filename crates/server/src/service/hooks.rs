@@ -5,7 +5,8 @@
 
 use super::Service;
 use super::connection::Connection;
-use super::peer_message::PeerMessage;
+use super::peer_message::{self, PeerMessage};
+use crate::reports::{Mark, Touch};
 use bytes::Bytes;
 use node::{Application, Barrier, FrozenState, NodeHandle, View};
 use replog::{Body, Entry, Epoch, LogId, NodeId, Phase, Refusal, Role, mutant};
@@ -74,11 +75,8 @@ impl Application for Service {
                     handle.propose(commands);
                 }
             }
-            Some(PeerMessage::Touches(sessions)) => {
-                let now = self.now();
-                let mut expiry = self.expiry.lock();
-                sessions.into_iter().for_each(|session| expiry.touch(now, session));
-            }
+            Some(PeerMessage::Touches(mark, touches)) => self.hear(from, mark, touches),
+            Some(PeerMessage::Heard(mark)) => self.reports.lock().confirm(mark),
             None => tracing::warn!(%from, bytes = message.len(), "unknown message of a peer"),
         }
     }
@@ -165,6 +163,22 @@ impl super::Taker {
 }
 
 impl Service {
+    /// A server reports its clients' touches.
+    fn hear(&self, from: NodeId, mark: Mark, touches: Vec<Touch>) {
+        let Some(handle) = self.handle.get() else { return };
+        let now = self.now();
+        let reigns = {
+            let mut expiry = self.expiry.lock();
+            let heard = touches.into_iter().map(|(session, age)| (now.saturating_sub(age.into()), session));
+            heard.for_each(|(at, session)| expiry.touch(at, session));
+            expiry.is_reigning()
+        };
+        // A leader that was cut off expires nobody; another may, who heard nothing of this. It confirms nothing.
+        if reigns && self.is_in_contact(&handle.view()) {
+            handle.send(from, peer_message::heard(mark));
+        }
+    }
+
     /// Asks for a read barrier on behalf of a connection's sync.
     pub(super) fn barrier(&self, connection: &Arc<Connection>) -> u64 {
         let token = {

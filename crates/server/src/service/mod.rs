@@ -10,7 +10,7 @@
 //! ```
 //!
 //! Locks, in the order in which they may be taken: `state` → `watches` → `registry` → a connection. `forwarder`, `expiry`,
-//! `barriers`, `route` and `links` are leaves: nothing is locked under them but the node's mailbox. The core thread takes
+//! `reports`, `barriers`, `route` and `links` are leaves: nothing is locked under them but the node's mailbox. The core thread takes
 //! leaves and single connections only, which nobody holds during a system call; to apply a few entries it takes the state
 //! if nobody has it (`try_write`), and then, as the apply thread does, what lies below.
 
@@ -36,6 +36,7 @@ use crate::config::Config;
 use crate::environment::Environment;
 use crate::expiry::Expiry;
 use crate::forwarder::{Codec, Forwarder, Millis};
+use crate::reports::Reports;
 use crate::stats::Stats;
 use bytes::{Bytes, BytesMut};
 use connection::Connection;
@@ -77,8 +78,7 @@ pub struct Service {
     /// Lowest index that a passed barrier waits for; `u64::MAX` for none.
     awaited: AtomicU64,
     session_ids: SessionIds,
-    /// When touches were last reported.
-    reported: AtomicU64,
+    reports: Mutex<Reports>,
     stats: Stats,
 }
 
@@ -149,7 +149,8 @@ impl Service {
         let me = NodeId(config.id);
         let mut nonce = [0; 8];
         environment.fill(&mut nonce)?;
-        let forwarder = Forwarder::new(Commands { server: me.0 }, u64::from_be_bytes(nonce));
+        let nonce = u64::from_be_bytes(nonce);
+        let forwarder = Forwarder::new(Commands { server: me.0 }, nonce);
         Ok(Arc::new(Self {
             me,
             started: environment.now(),
@@ -159,13 +160,13 @@ impl Service {
             registry: RwLock::default(),
             forwarder: Mutex::new(forwarder),
             expiry: Mutex::new(Expiry::new(config.tick_ms)),
+            reports: Mutex::new(Reports::new(nonce)),
             barriers: Mutex::default(),
             route: Mutex::default(),
             links: Mutex::default(),
             awaited: AtomicU64::new(u64::MAX),
             session_ids: SessionIds::new(me.0, environment.wall()),
             stats: Stats::new(),
-            reported: AtomicU64::new(0),
             environment,
             config,
         }))

@@ -2,16 +2,20 @@
 //!
 //! ```text
 //!  1 Forward   (length, command)*     to the leader: propose these, in this order
-//!  2 Touches   session*               to the leader: these clients were heard since the last report
+//!  2 Touches   life at (session age)* to the leader: these clients were heard, so many ms before the report was made
+//!  3 Heard     life at                from the leader: that report has arrived
 //! ```
 //!
-//! Both may be lost or come twice: the forwarder sends again, and a lost report costs a session half a tick of its
-//! timeout once.
+//! Each may be lost or come twice: the forwarder sends again, and what was not confirmed is in the next report too.
 
+use crate::reports::{Mark, Touch};
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 
 const FORWARD: u8 = 1;
 const TOUCHES: u8 = 2;
+const HEARD: u8 = 3;
+/// Bytes of a touch.
+const TOUCH_BYTES: usize = 12;
 
 /// A decoded message.
 #[derive(Debug, PartialEq, Eq)]
@@ -19,7 +23,9 @@ pub(crate) enum PeerMessage {
     /// Commands to propose.
     Forward(Vec<Bytes>),
     /// Sessions heard of.
-    Touches(Vec<i64>),
+    Touches(Mark, Vec<Touch>),
+    /// The leader knows of a report.
+    Heard(Mark),
 }
 
 /// Encodes commands for the leader.
@@ -35,13 +41,31 @@ pub(crate) fn forward(commands: &[Bytes]) -> Bytes {
 }
 
 /// Encodes a report of touches.
-pub(crate) fn touches(sessions: &[i64]) -> Bytes {
-    let mut out = BytesMut::with_capacity(1 + 8 * sessions.len());
-    out.put_u8(TOUCHES);
-    for session in sessions {
+pub(crate) fn touches(mark: Mark, touches: &[Touch]) -> Bytes {
+    let mut out = BytesMut::with_capacity(17 + TOUCH_BYTES * touches.len());
+    put_mark(&mut out, TOUCHES, mark);
+    for (session, age) in touches {
         out.put_i64(*session);
+        out.put_u32(*age);
     }
     out.freeze()
+}
+
+/// Encodes the confirmation of a report.
+pub(crate) fn heard(mark: Mark) -> Bytes {
+    let mut out = BytesMut::with_capacity(17);
+    put_mark(&mut out, HEARD, mark);
+    out.freeze()
+}
+
+fn put_mark(out: &mut BytesMut, kind: u8, mark: Mark) {
+    out.put_u8(kind);
+    out.put_u64(mark.life);
+    out.put_u64(mark.at);
+}
+
+fn take_mark(from: &mut Bytes) -> Option<Mark> {
+    Some(Mark { life: from.try_get_u64().ok()?, at: from.try_get_u64().ok()? })
 }
 
 impl PeerMessage {
@@ -60,15 +84,17 @@ impl PeerMessage {
                 Some(Self::Forward(commands))
             }
             TOUCHES => {
-                if !from.len().is_multiple_of(8) {
+                let mark = take_mark(&mut from)?;
+                if !from.len().is_multiple_of(TOUCH_BYTES) {
                     return None;
                 }
-                let mut sessions = Vec::with_capacity(from.len() / 8);
-                while let Ok(session) = from.try_get_i64() {
-                    sessions.push(session);
+                let mut touches = Vec::with_capacity(from.len() / TOUCH_BYTES);
+                while let (Ok(session), Ok(age)) = (from.try_get_i64(), from.try_get_u32()) {
+                    touches.push((session, age));
                 }
-                Some(Self::Touches(sessions))
+                Some(Self::Touches(mark, touches))
             }
+            HEARD => take_mark(&mut from).filter(|_| from.is_empty()).map(Self::Heard),
             _ => None,
         }
     }
@@ -82,8 +108,11 @@ mod tests {
     fn messages_come_back_and_nonsense_is_refused() {
         let commands = vec![Bytes::from_static(b"one"), Bytes::new(), Bytes::from_static(b"two")];
         assert_eq!(PeerMessage::decode(forward(&commands)), Some(PeerMessage::Forward(commands)));
-        assert_eq!(PeerMessage::decode(touches(&[1, -2])), Some(PeerMessage::Touches(vec![1, -2])));
-        for bad in [&[][..], &[9], &[1, 0, 0, 0, 9, 1], &[1, 0], &[2, 1, 2, 3]] {
+        let (mark, some) = (Mark { life: 7, at: 9 }, vec![(1, 0), (-2, 500)]);
+        assert_eq!(PeerMessage::decode(touches(mark, &some)), Some(PeerMessage::Touches(mark, some)));
+        assert_eq!(PeerMessage::decode(heard(mark)), Some(PeerMessage::Heard(mark)));
+        for bad in [&[][..], &[9], &[1, 0, 0, 0, 9, 1], &[1, 0], &[2, 1, 2, 3], &[2; 18], &[3; 16], &[3; 18]]
+        {
             assert_eq!(PeerMessage::decode(Bytes::copy_from_slice(bad)), None);
         }
     }

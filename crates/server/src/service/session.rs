@@ -176,6 +176,11 @@ impl Service {
         if alone && view.is_leading() { Duration::ZERO } else { self.environment.since(view.contact) }
     }
 
+    /// Leader: whether a quorum was heard within a third of a tick, or three heartbeats. Without it nobody is expired.
+    pub(super) fn is_in_contact(&self, view: &View) -> bool {
+        !self.is_lost(self.silence(view), self.config.tick_ms)
+    }
+
     /// Whether that is too long for a client with this timeout. What a node knows of it lags by a heartbeat, and a heartbeat may
     /// be late: three of them are no silence.
     pub(super) fn is_lost(&self, silence: Duration, timeout_ms: u32) -> bool {

@@ -1,6 +1,8 @@
 //! What happens by the clock: expiry, reports of touches, connections without a leader, sending again.
 
 use super::{Service, peer_message};
+use crate::forwarder::Millis;
+use crate::reports::Touch;
 use node::View;
 use replog::mutant;
 use std::sync::Arc;
@@ -32,8 +34,7 @@ impl Service {
             forwarder.on_tick(now);
             self.forward(&mut forwarder);
         }
-        if now >= self.reported.load(Relaxed) + u64::from(self.config.tick_ms / 2) {
-            self.reported.store(now, Relaxed);
+        if self.reports.lock().is_due(now, u64::from(self.config.tick_ms / 2)) {
             self.report_touches(&view);
         }
         self.expire(&view);
@@ -46,30 +47,39 @@ impl Service {
     // requirement: S7
     fn report_touches(&self, view: &View) {
         let now = self.now();
-        let mut touched: Vec<i64> = Vec::new();
+        let (mark, told) = {
+            let mut reports = self.reports.lock();
+            (reports.make(now), reports.told())
+        };
+        let (mut touches, mut untold_for): (Vec<Touch>, Millis) = (Vec::new(), 0);
         for connection in self.registry.read().iter() {
             let Some(session) = connection.session() else { continue };
+            let mut signs = connection.signs.lock();
             let timeout_ms = u64::from(connection.timeout_ms.load(Relaxed));
-            if connection.touched.load(Relaxed) {
-                connection.touched.store(false, Relaxed);
-                connection.heard.store(now, Relaxed);
-                touched.push(session);
-            } else if now > connection.heard.load(Relaxed) + timeout_ms + u64::from(self.config.tick_ms) {
+            if connection.touched.swap(false, Relaxed) {
+                signs.heard(now, told);
+            } else if now > signs.last + timeout_ms + u64::from(self.config.tick_ms) {
                 tracing::info!(peer = %connection.peer, "client is silent: closing");
                 connection.close();
             }
+            touches.extend(signs.age(now, told).map(|age| (session, age)));
+            untold_for = untold_for.max(signs.untold_for(now, told));
         }
-        if touched.is_empty() {
+        if touches.is_empty() {
             return;
         }
+        self.reports.lock().owe(untold_for);
         let route = *self.route.lock();
         if view.is_leading() {
             let mut expiry = self.expiry.lock();
-            touched.into_iter().for_each(|session| expiry.touch(now, session));
-        } else if let (Some((_, leader)), Some(handle), false) =
-            (route, self.handle.get(), mutant!(TouchesUnreported))
-        {
-            handle.send(leader, peer_message::touches(&touched));
+            touches
+                .into_iter()
+                .for_each(|(session, age)| expiry.touch(now - u64::from(age).min(now), session));
+            self.reports.lock().confirm(mark);
+        } else if mutant!(TouchesUnreported) {
+            self.reports.lock().confirm(mark);
+        } else if let (Some((_, leader)), Some(handle)) = (route, self.handle.get()) {
+            handle.send(leader, peer_message::touches(mark, &touches));
         }
     }
 
@@ -87,8 +97,7 @@ impl Service {
             let sessions = machine.sessions().map(|(id, s)| (id, u32::try_from(s.timeout_ms).unwrap_or(0)));
             self.expiry.lock().begin(now, epoch, sessions);
         }
-        let in_contact = !self.is_lost(self.silence(view), self.config.tick_ms);
-        let due = self.expiry.lock().due(now, in_contact);
+        let due = self.expiry.lock().due(now, self.is_in_contact(view));
         let commands: Vec<_> = due
             .into_iter()
             .map(|session| {
@@ -101,16 +110,25 @@ impl Service {
         }
     }
 
-    /// Closes connections whose clients are better off with another server.
+    /// Closes connections whose clients are better off with another server: because no leader is heard, or because the
+    /// leader does not hear of them.
+    // requirement: S7
     fn close_cut_off(&self, view: &View) {
+        let now = self.now();
+        let (told, owed) = {
+            let reports = self.reports.lock();
+            (reports.told(), reports.owes_for(now))
+        };
         let silence = self.silence(view);
-        if !self.is_lost(silence, self.config.min_session_ms) || mutant!(CutOffKeepsConnections) {
+        let longest = silence.max(Duration::from_millis(owed));
+        if !self.is_lost(longest, self.config.min_session_ms) || mutant!(CutOffKeepsConnections) {
             return;
         }
         for connection in self.registry.read().iter() {
             let timeout_ms = connection.timeout_ms.load(Relaxed);
-            if timeout_ms > 0 && self.is_lost(silence, timeout_ms) {
-                tracing::info!(peer = %connection.peer, ?silence, "no contact to a leader: closing");
+            let untold = Duration::from_millis(connection.signs.lock().untold_for(now, told));
+            if timeout_ms > 0 && self.is_lost(silence.max(untold), timeout_ms) {
+                tracing::info!(peer = %connection.peer, ?silence, ?untold, "no contact to a leader: closing");
                 connection.close();
             }
         }

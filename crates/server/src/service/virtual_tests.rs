@@ -1,57 +1,77 @@
 //! A service driven without threads, sockets or clocks of the system, as the simulator drives it.
 
-use super::Service;
+use super::peer_message::{self, PeerMessage};
+use super::{Service, VirtualClient};
 use crate::config::Config;
 use crate::environment::{Environment, Virtual};
-use jute::{ConnectRequest, ConnectResponse, Jute as _};
+use crate::reports::{Mark, Touch};
+use bytes::Bytes;
+use jute::{ConnectRequest, ConnectResponse, Jute as _, OpCode, RequestHeader};
 use node::{Application as _, NodeHandle, View};
 use replog::{Body, Entry, Epoch, Index, LogId, NodeId, Phase, Role, Stamp, Status};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// A cluster of one: what it proposes is applied at once.
+/// A server with nobody but this test around it: what it proposes, or forwards to its leader, is applied at once.
 struct Alone {
     service: Arc<Service>,
+    world: Arc<Virtual>,
     handle: NodeHandle,
     next: u64,
+    /// Reports of touches that it sent.
+    reports: Vec<(Mark, Vec<Touch>)>,
+    client: Option<VirtualClient>,
 }
 
 impl Alone {
-    fn new(seed: u64) -> Self {
+    /// Server 1, following `leader` (or itself leading).
+    fn new(seed: u64, leader: u32) -> Self {
         let world = Arc::new(Virtual::new(seed));
         let mut config = Config::default();
         config.id = 1;
+        config.tick_ms = 2000;
+        (config.min_session_ms, config.max_session_ms) = (4000, 40_000);
         let service = Service::with(config, Environment::Virtual(world.clone())).unwrap();
         let handle = NodeHandle::detached(NodeId(1), world.instant(Duration::ZERO));
         service.on_start(&handle);
-        let epoch = Epoch { round: 1, proposer: 0 };
+        let mut alone = Self { service, world, handle, next: 1, reports: Vec::new(), client: None };
+        alone.hears(leader, Duration::ZERO);
+        alone
+    }
+
+    /// Its leader was heard at `at`.
+    fn hears(&mut self, leader: u32, at: Duration) {
         let status = Status {
-            role: Role::Leader,
+            role: if leader == 1 { Role::Leader } else { Role::Follower },
             phase: Phase::Broadcast,
-            epoch,
-            leader: Some(NodeId(1)),
+            epoch: Epoch { round: 1, proposer: 0 },
+            leader: Some(NodeId(leader)),
             ..Status::default()
         };
-        let view = View::of(status, world.instant(Duration::ZERO));
-        handle.set_view(view);
-        service.on_view(&view);
-        Self { service, handle, next: 1 }
+        let view = View::of(status, self.world.instant(at));
+        self.handle.set_view(view);
+        self.service.on_view(&view);
     }
 
     fn run(&mut self) {
         while let Some(mail) = self.handle.take_mail() {
-            for command in mail.proposals {
-                let id = LogId::new(Epoch { round: 1, proposer: 0 }, Index(self.next));
-                self.next += 1;
-                self.service.apply(&[Entry {
-                    id,
-                    ballot: id.epoch,
-                    stamp: Stamp(7),
-                    body: Body::Command(command),
-                }]);
+            mail.proposals.into_iter().for_each(|command| self.apply(command));
+            for (_, message) in mail.messages {
+                match PeerMessage::decode(message).unwrap() {
+                    PeerMessage::Forward(commands) => commands.into_iter().for_each(|c| self.apply(c)),
+                    PeerMessage::Touches(mark, touches) => self.reports.push((mark, touches)),
+                    PeerMessage::Heard(_) => panic!("a follower confirms nothing"),
+                }
             }
         }
+    }
+
+    fn apply(&mut self, command: Bytes) {
+        let id = LogId::new(Epoch { round: 1, proposer: 0 }, Index(self.next));
+        self.next += 1;
+        let body = Body::Command(command);
+        self.service.apply(&[Entry { id, ballot: id.epoch, stamp: Stamp(7), body }]);
     }
 
     fn connect(&mut self) -> ConnectResponse {
@@ -70,14 +90,59 @@ impl Alone {
         self.run();
         assert!(client.turn());
         let reply = client.take_output(usize::MAX);
+        self.client = Some(client);
         ConnectResponse::from_bytes(&reply[4..].to_vec().into()).unwrap()
+    }
+
+    /// The client pings at `ms`, and the server does what it does by the clock; whether it still has the client.
+    fn serves_at(&mut self, ms: u64) -> bool {
+        self.world.set(Duration::from_millis(ms), ms);
+        let client = self.client.as_mut().unwrap();
+        let mut frame = Vec::new();
+        let mark = jute::begin_frame(&mut frame);
+        RequestHeader { xid: jute::xid::PING, opcode: OpCode::Ping.code() }.encode(&mut frame);
+        jute::end_frame(&mut frame, mark);
+        client.receive(&frame);
+        client.turn();
+        self.service.keep_up_once();
+        self.run();
+        self.client.as_mut().unwrap().turn()
     }
 }
 
 #[test]
 fn a_virtual_client_gets_the_session_that_its_seed_decides() {
-    let of = |seed| Alone::new(seed).connect();
+    let of = |seed| Alone::new(seed, 1).connect();
     assert_ne!(of(1).session, 0);
     assert_eq!(of(1).password, of(1).password);
     assert_ne!(of(1).password, of(2).password);
+}
+
+// requirement: S6
+// trap: protocol-traps §4.3
+#[test]
+fn who_is_not_heard_by_the_leader_lets_its_clients_go_although_it_hears_the_leader() {
+    for confirmed in [true, false] {
+        let mut alone = Alone::new(1, 2);
+        assert_eq!(alone.connect().timeout_ms, 6000);
+        let mut until = None;
+        for ms in (100..8000).step_by(100) {
+            alone.hears(2, Duration::from_millis(ms));
+            if !alone.serves_at(ms) {
+                until = Some(ms);
+                break;
+            }
+            if let Some((mark, touches)) = alone.reports.last().filter(|_| confirmed) {
+                assert_eq!(touches.len(), 1);
+                alone.service.on_message(NodeId(2), peer_message::heard(*mark));
+            }
+        }
+        if confirmed {
+            assert_eq!(until, None);
+        } else {
+            // Reports at 1 s and 2 s; the touch of the first is missed for a third of 6 s at 3 s.
+            assert_eq!(alone.reports.len(), 3, "{:?}", alone.reports);
+            assert_eq!(until, Some(3100));
+        }
+    }
 }

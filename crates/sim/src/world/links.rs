@@ -13,7 +13,7 @@ use node::Application;
 /// A link on which nothing was sent for this long gets a ping …
 const PING_NS: u64 = 1_000_000_000;
 /// … and one on which nothing was heard for this long is taken down.
-const SILENCE_NS: u64 = 4_000_000_000;
+pub(super) const SILENCE_NS: u64 = 4_000_000_000;
 /// First and longest wait before dialling again.
 const DIAL_NS: (u64, u64) = (20_000_000, 1_000_000_000);
 

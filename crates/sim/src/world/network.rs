@@ -12,6 +12,7 @@
 //! Other cores' messages are datagrams to the model: lost, doubled and overtaken as chance has it, which is more than
 //! a TCP link would do to them, and nothing that they may not survive.
 
+use super::links::SILENCE_NS;
 use bytes::Bytes;
 use replog::{Entry, Message, Rng};
 use std::collections::VecDeque;
@@ -199,10 +200,12 @@ impl<M: Message> Network<M> {
             let mut wait = RETRANSMIT_NS;
             while lost {
                 self.faults += 1;
-                if rng.one_in(LOSSES_PER_BREAK) {
+                arrival += wait;
+                // 1. A frame is lost again and again. 2. Nothing behind it is handed over, of any lane: both are one TCP
+                //    connection. 3. Who hears nothing for so long takes the connection down.
+                if rng.one_in(LOSSES_PER_BREAK) || arrival - now > SILENCE_NS {
                     return Fate::Breaks;
                 }
-                arrival += wait;
                 wait *= 2;
                 lost = rng.below(1000) < shape.loss;
             }
@@ -277,6 +280,27 @@ mod tests {
     fn ping(network: &mut Network<zab::Message>, session: u64, rng: &mut Rng) -> Fate {
         let mut packet = Packet { from: 0, to: 1, session, id: 0, order: 0, load: Load::Ping };
         network.send(0, &mut packet, rng)
+    }
+
+    /// Found as C14 by `sim replay 65 --backend raft --row 13`: one lane was silent for ten seconds, the other was not.
+    #[test]
+    fn a_connection_breaks_before_a_frame_waits_for_longer_than_silence_may_last() {
+        let calm = Shape { latency: 1000, loss: 700, ..Shape::default() };
+        let mut network = Network::new(2, true, calm);
+        let mut rng = Rng::new(1);
+        let (mut broken, mut late) = (0, 0);
+        for _ in 0..1000 {
+            let session = network.connect(0, 1);
+            match ping(&mut network, session, &mut rng) {
+                Fate::Breaks => broken += 1,
+                Fate::Arrives(at) => {
+                    assert!(at <= SILENCE_NS + 1000);
+                    late += u64::from(at > SILENCE_NS / 2);
+                }
+                other => panic!("{other:?}"),
+            }
+        }
+        assert!(broken > 100 && late > 10, "{broken} {late}");
     }
 
     /// Found as C14 by `sim replay 908 --backend zab --row 13`: a link that had healed stayed deaf in one direction.
