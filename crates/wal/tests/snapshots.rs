@@ -43,6 +43,13 @@ fn put<D: Disk>(store: &SnapshotStore<D>, index: u64) -> Result<SnapshotInfo, Wa
     writer.finish()
 }
 
+/// A bit of every snapshot flips.
+fn rot_all(disk: &MemDisk, offset: u64) {
+    for name in disk.list(dir()).unwrap().iter().filter(|n| n.ends_with(".snap")) {
+        disk.flip(&dir().join(name), offset, 4);
+    }
+}
+
 fn load<D: Disk>(store: &SnapshotStore<D>) -> Option<(Meta, Vec<u8>)> {
     let whole = |_: &Meta, reader: &mut dyn Read| {
         let mut bytes = Vec::new();
@@ -171,10 +178,7 @@ fn a_running_store_finds_out_what_has_rotted() {
     assert_eq!(store.newer(id(3, 10)).unwrap(), Some(id(3, 20)));
     assert_eq!(store.newer(id(3, 20)).unwrap(), None);
     assert!(!store.check(id(3, 15)).unwrap(), "there is none");
-    let files = disk.list(dir()).unwrap();
-    for name in files.iter().filter(|n| n.ends_with(".snap")) {
-        disk.flip(&dir().join(name), 1000, 4);
-    }
+    rot_all(&disk, 1000);
     assert!(!store.check(id(3, 10)).unwrap());
     assert_eq!(store.newer(id(3, 10)).unwrap(), None, "it has rotted as well");
     assert!(store.list().is_empty() && store.raw(id(3, 20)).is_err());
@@ -190,9 +194,7 @@ fn nothing_is_loaded_from_one_that_is_not_whole() {
     let store = open(&disk);
     put(&store, 10).unwrap();
     let length = store.raw(id(3, 10)).unwrap().1;
-    for name in disk.list(dir()).unwrap().iter().filter(|n| n.ends_with(".snap")) {
-        disk.flip(&dir().join(name), length - 1, 4);
-    }
+    rot_all(&disk, length - 1);
     let found = store.load_newest(|_, _| -> std::io::Result<()> { panic!("loaded") }).unwrap();
     assert!(found.is_none() && store.list().is_empty());
 }

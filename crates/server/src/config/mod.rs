@@ -190,8 +190,11 @@ impl Config {
     fn read(&mut self, path: &Path) -> Result<(), ConfigError> {
         let error = |reason| ConfigError { place: path.display().to_string(), reason };
         let text = std::fs::read_to_string(path).map_err(|e| error(e.to_string()))?;
-        for property in properties::parse(&text) {
-            let place = format!("{} line {}", path.display(), property.line);
+        let place = |line| format!("{} line {line}", path.display());
+        let properties =
+            properties::parse(&text).map_err(|(line, reason)| ConfigError { place: place(line), reason })?;
+        for property in properties {
+            let place = place(property.line);
             if property.key == "dynamicConfigFile" {
                 self.read(Path::new(&property.value))?;
             } else {

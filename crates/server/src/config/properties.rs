@@ -11,7 +11,10 @@ pub(super) struct Property {
 }
 
 /// All entries of `text`, in order.
-pub(super) fn parse(text: &str) -> Vec<Property> {
+///
+/// # Errors
+/// The line of an entry whose escapes make no text, and why.
+pub(super) fn parse(text: &str) -> Result<Vec<Property>, (usize, String)> {
     let mut found = Vec::new();
     let mut lines = text.lines().enumerate();
     while let Some((at, first)) = lines.next() {
@@ -26,9 +29,11 @@ pub(super) fn parse(text: &str) -> Vec<Property> {
             whole.push_str(next.trim_start());
         }
         let (key, value) = split(&whole);
-        found.push(Property { line: at + 1, key: unescape(key), value: unescape(value.trim_end()) });
+        let line = at + 1;
+        let plain = |text| unescape(text).map_err(|reason| (line, reason));
+        found.push(Property { line, key: plain(key)?, value: plain(value.trim_end())? });
     }
-    found
+    Ok(found)
 }
 
 /// Key and value: the key ends at the first unescaped `=`, `:` or white space.
@@ -46,23 +51,35 @@ fn split(line: &str) -> (&str, &str) {
     (line, "")
 }
 
-/// Backslashes as Java reads them, without `\uXXXX` (no key of ours needs it).
-fn unescape(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
+/// Backslashes as Java reads them. `\uXXXX` is a UTF-16 unit; beyond U+FFFF two of them make a character.
+///
+/// # Errors
+/// What follows `\u` is not four hexadecimal digits, or half of a character stands alone.
+fn unescape(text: &str) -> Result<String, String> {
+    let mut out: Vec<u16> = Vec::with_capacity(text.len());
     let mut chars = text.chars();
     while let Some(c) = chars.next() {
-        match c {
+        let c = match c {
             '\\' => match chars.next() {
-                Some('t') => out.push('\t'),
-                Some('n') => out.push('\n'),
-                Some('r') => out.push('\r'),
-                Some(other) => out.push(other),
-                None => {}
+                Some('t') => '\t',
+                Some('n') => '\n',
+                Some('r') => '\r',
+                Some('u') => {
+                    let rest = chars.as_str();
+                    let digits = rest.get(..4).filter(|d| d.bytes().all(|b| b.is_ascii_hexdigit()));
+                    let unit = digits.and_then(|d| u16::from_str_radix(d, 16).ok());
+                    out.push(unit.ok_or_else(|| format!("malformed \\uXXXX in \"{text}\""))?);
+                    chars = rest.get(4..).unwrap_or_default().chars();
+                    continue;
+                }
+                Some(other) => other,
+                None => continue,
             },
-            _ => out.push(c),
-        }
+            _ => c,
+        };
+        out.extend_from_slice(c.encode_utf16(&mut [0; 2]));
     }
-    out
+    String::from_utf16(&out).map_err(|_| format!("half of a character stands alone in \"{text}\""))
 }
 
 #[cfg(test)]
@@ -72,7 +89,7 @@ mod tests {
     #[test]
     fn the_forms_that_java_accepts() {
         let text = "# c\n! c\n\n tickTime = 2000 \nserver.1=a:1:2;[::]:2181\nkey: v\nbare\nlong=a,\\\n   b\nw C\\:\\\\x\n";
-        let found: Vec<_> = parse(text).into_iter().map(|p| (p.line, p.key, p.value)).collect();
+        let found: Vec<_> = parse(text).unwrap().into_iter().map(|p| (p.line, p.key, p.value)).collect();
         let expected = [
             (4, "tickTime", "2000"),
             (5, "server.1", "a:1:2;[::]:2181"),
@@ -82,5 +99,18 @@ mod tests {
             (10, "w", "C:\\x"),
         ];
         assert_eq!(found, expected.map(|(l, k, v)| (l, k.to_owned(), v.to_owned())));
+    }
+
+    #[test]
+    fn escaped_characters_beyond_ascii() {
+        let of = |text: &str| parse(text).map(|all| all[0].value.clone());
+        assert_eq!(
+            of("dataDir=/m\\u00fcnchen/\\uD83D\\uDC00/\\u0041b"),
+            Ok("/m\u{fc}nchen/\u{1f400}/Ab".into())
+        );
+        for bad in ["a=\\u00f", "a=\\u00zz", "a=\\u+041", "a=\\uD83D", "a=\\uDC00\\uD83D"] {
+            let (line, reason) = of(&format!("# c\n{bad}\n")).unwrap_err();
+            assert!(line == 2 && !reason.is_empty(), "{bad}: {reason}");
+        }
     }
 }
