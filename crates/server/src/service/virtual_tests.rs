@@ -6,7 +6,7 @@ use crate::config::Config;
 use crate::environment::{Environment, Virtual};
 use crate::reports::{Mark, Touch};
 use bytes::Bytes;
-use jute::{ConnectRequest, ConnectResponse, Jute as _, OpCode, RequestHeader};
+use jute::{ConnectRequest, ConnectResponse, Jute as _, Request};
 use node::{Application as _, NodeHandle, View};
 use replog::{Body, Entry, Epoch, Index, LogId, NodeId, Phase, Role, Stamp, Status};
 use std::net::SocketAddr;
@@ -80,9 +80,7 @@ impl Alone {
         let request =
             ConnectRequest { timeout_ms: 6000, password: Some(vec![0; 16].into()), ..Default::default() };
         let mut frame = Vec::new();
-        let mark = jute::begin_frame(&mut frame);
-        request.encode(&mut frame);
-        jute::end_frame(&mut frame, mark);
+        jute::put_frame(&mut frame, |out| request.encode(out));
         client.receive(&frame[..7]);
         assert!(client.turn() && client.take_output(usize::MAX).is_empty(), "half a request");
         client.receive(&frame[7..]);
@@ -99,9 +97,7 @@ impl Alone {
         self.world.set(Duration::from_millis(ms), ms);
         let client = self.client.as_mut().unwrap();
         let mut frame = Vec::new();
-        let mark = jute::begin_frame(&mut frame);
-        RequestHeader { xid: jute::xid::PING, opcode: OpCode::Ping.code() }.encode(&mut frame);
-        jute::end_frame(&mut frame, mark);
+        jute::put_request(&mut frame, jute::xid::PING, &Request::Ping);
         client.receive(&frame);
         client.turn();
         self.service.keep_up_once();
