@@ -250,6 +250,12 @@ impl Paxos {
             self.ignore(from, "old rejection");
             return;
         }
+        // Classic mode: 1. the leader sends Decide in b3.1, then asks to be promised b4.1; 2. the network swaps the two;
+        // 3. the acceptor has promised b4.1 and refuses the Decide. It refuses nobody's reign: b4.1 is the leader's own.
+        if promised.proposer == self.id.0 && promised <= self.promised {
+            self.ignore(from, "rejection for the own next ballot");
+            return;
+        }
         self.step_down();
         self.back_off();
     }

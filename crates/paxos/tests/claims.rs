@@ -415,6 +415,21 @@ fn classic_mode_raises_only_the_ballot() {
     assert_eq!(p.written.entries[&Index(2)].ballot, ballot);
     let status = p.core.status();
     assert_eq!((status.epoch, status.role, status.phase), (reign, Role::Leader, Phase::Broadcast));
+    // An acceptor that hears of the next ballot before the last decision refuses that one: no reason to stop leading.
+    p.propose(&["y"]);
+    let Some(Message::Prepare { ballot: next, .. }) = p.sent("Prepare").last().cloned() else {
+        panic!("no phase 1")
+    };
+    p.tell(3, Message::Reject { ballot, promised: next }, vec![]);
+    p.sync();
+    p.tell(3, empty_promise(next, Index(2)), vec![]);
+    p.sync();
+    p.tell(3, accepted(next, 3), vec![]);
+    assert_eq!(p.commit(), Some(3));
+    assert_eq!(p.core.status().epoch, reign);
+    // A foreign ballot is one.
+    p.tell(2, Message::Reject { ballot: next, promised: b(next.round + 1, 2) }, vec![]);
+    assert_eq!(p.core.status().role, Role::Electing);
     // A follower stays in the reign.
     let mut f = Node::new(3, 3, Options { classic: true, ..Options::default() });
     f.tell(1, accept(reign, 1), vec![noop(1, reign, reign)]);
