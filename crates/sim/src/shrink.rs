@@ -150,6 +150,11 @@ impl Work<'_> {
         if self.best.schedule.cluster.observers != Some(0) {
             self.change(|s| s.cluster.observers = Some(0));
         }
+        for switches in self.best.schedule.cluster.switches.fewer() {
+            if self.change(|s| s.cluster.switches = switches.clone()) {
+                break;
+            }
+        }
         if self.best.schedule.cluster.drift_per_mille != Some(0) {
             self.change(|s| s.cluster.drift_per_mille = Some(0));
         }

@@ -12,7 +12,7 @@
 //!   one more node out of reach, elect a leader without it. Rows 27 and 34 show them with nothing else broken.
 
 use crate::schedule::{
-    Action, ClusterPlan, CrashKind, Expect, Schedule, Step, Target, Trigger, Variant, Workload,
+    Action, ClusterPlan, CrashKind, Expect, Schedule, Step, Switches, Target, Trigger, Variant, Workload,
 };
 use replog::Rng;
 
@@ -77,6 +77,7 @@ struct Swarm {
     /// Voters, a minority, whose data may suffer; observers may always.
     victims: Vec<u32>,
     kinds: Vec<Kind>,
+    switches: Switches,
 }
 
 impl Swarm {
@@ -100,15 +101,19 @@ impl Swarm {
         if kinds.len() < 2 {
             kinds.extend([Kind::Crash, Kind::Groups]);
         }
-        if victims.is_empty() {
+        let switches = Switches::draw(seed, voters);
+        if victims.is_empty() || switches.election_quorum.is_some() {
             kinds.retain(|k| *k != Kind::Damage);
         }
-        Self { rng, voters, observers, victims, kinds }
+        if kinds.is_empty() {
+            kinds.push(Kind::Crash);
+        }
+        Self { rng, voters, observers, victims, kinds, switches }
     }
 
     fn schedule(mut self) -> Schedule {
         let cluster = self.cluster();
-        let workload = Workload {
+        let mut workload = Workload {
             clients: Some(2 + below(&mut self.rng, 9)),
             rate: Some(20 + below(&mut self.rng, 120)),
             timeout_ms: Some(4000 + below(&mut self.rng, 8000)),
@@ -119,7 +124,11 @@ impl Swarm {
         for n in 0..count {
             let when = if n == 0 { Trigger::At(2500 + self.rng.below(1000)) } else { self.trigger() };
             let act = if n > 0 && self.rng.below(100) < 35 { self.relief() } else { self.fault() };
-            steps.push(Step { when, act });
+            steps.push(Step { when, act: cluster.switches.assumed(act) });
+        }
+        if cluster.switches.classic == Some(true) {
+            // One command at a time: more than this only queues.
+            workload.rate = workload.rate.map(|rate| rate.min(40));
         }
         Schedule {
             name: "swarm".to_owned(),
@@ -136,7 +145,8 @@ impl Swarm {
     fn cluster(&mut self) -> ClusterPlan {
         let r = &mut self.rng;
         let snapshots = r.one_in(2);
-        ClusterPlan {
+        let switches = self.switches.clone();
+        let mut cluster = ClusterPlan {
             voters: Some(self.voters),
             observers: Some(self.observers),
             variant: Some(if r.below(100) < 85 { Variant::Hardened } else { Variant::Textbook }),
@@ -146,7 +156,12 @@ impl Swarm {
             snapshot_every: snapshots.then(|| 20 + r.below(150)),
             keep_entries: Some(r.below(60)),
             drift_per_mille: Some(if r.one_in(3) { below(r, 100) } else { 0 }),
+            switches,
+        };
+        if cluster.switches.lease == Some(true) {
+            cluster.drift_per_mille = cluster.drift_per_mille.map(|d| d.min(Switches::DRIFT));
         }
+        cluster
     }
 
     fn trigger(&mut self) -> Trigger {

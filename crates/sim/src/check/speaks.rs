@@ -119,9 +119,12 @@ impl Speaks for paxos::Paxos {
                     say(Claim::AckSpan { epoch: *ballot, span: *span });
                 }
             }
-            M::Accept { ballot, reign, .. }
-            | M::Decide { ballot, reign, .. }
-            | M::Heartbeat { ballot, reign, .. } => say(Claim::Leads { reign: *reign, ballot: *ballot }),
+            M::Accept { ballot, reign, .. } | M::Decide { ballot, reign, .. } => {
+                say(Claim::Leads { reign: *reign, ballot: *ballot });
+            }
+            // Proposes nothing: it is sent in the reign. A ballot that classic Paxos has just raised is asked for by
+            // Prepare before it is durable, and may be named here as early.
+            M::Heartbeat { reign, .. } => say(Claim::Leads { reign: *reign, ballot: *reign }),
             M::Query { .. }
             | M::Answer { .. }
             | M::Prepare { .. }

@@ -149,6 +149,7 @@ impl Schedule {
         range("cluster.snapshot_every", c.snapshot_every, 1, 1_000_000)?;
         range("cluster.keep_entries", c.keep_entries, 0, 1_000_000)?;
         range("cluster.drift_per_mille", c.drift_per_mille, 0, 100)?;
+        c.switches.check(self)?;
         let w = &self.workload;
         range("workload.clients", w.clients, 1, 500)?;
         range("workload.rate", w.rate, 1, 100_000)?;
@@ -248,7 +249,7 @@ impl Expect {
     }
 }
 
-fn range<T: Copy + PartialOrd + fmt::Display>(
+pub(super) fn range<T: Copy + PartialOrd + fmt::Display>(
     name: &str,
     value: Option<T>,
     least: T,

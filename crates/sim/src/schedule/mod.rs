@@ -24,9 +24,11 @@
 mod load;
 mod named;
 mod story;
+mod switches;
 
 pub use load::{LoadError, PROTOCOLS};
 pub use named::NAMED;
+pub use switches::Switches;
 
 use serde::{Deserialize, Serialize};
 
@@ -81,6 +83,9 @@ pub struct ClusterPlan {
     pub keep_entries: Option<u64>,
     /// Rate of the nodes' clocks: up to so many per mille too fast or too slow.
     pub drift_per_mille: Option<u32>,
+    /// Switches of the cores.
+    #[serde(skip_serializing_if = "Switches::is_empty")]
+    pub switches: Switches,
 }
 
 /// As shipped or as in the paper.

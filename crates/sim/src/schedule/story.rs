@@ -32,6 +32,7 @@ impl Display for Schedule {
         say("snapshot every", c.snapshot_every.map(|v| v.to_string()));
         say("keep", c.keep_entries.map(|v| v.to_string()));
         say("drift", c.drift_per_mille.map(|v| format!("{v} ‰")));
+        say("switches", Some(c.switches.in_words()).filter(|w| !w.is_empty()));
         say("clients", self.workload.clients.map(|v| v.to_string()));
         say("rate", self.workload.rate.map(|v| format!("{v}/s")));
         say("session timeout", self.workload.timeout_ms.map(|v| format!("{v} ms")));

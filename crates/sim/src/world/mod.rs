@@ -46,7 +46,7 @@ pub use observe::{Happening, Observer, WorldEvent};
 pub use run::run;
 
 use crate::check::{Bounds, Checks, Quiet, Speaks, Watch};
-use crate::schedule::Variant;
+use crate::schedule::{Switches, Variant};
 use crate::{Figures, Plan, Violation};
 use client::Client;
 use clock::Clock;
@@ -65,7 +65,7 @@ use turn::End;
 /// What the simulator needs to know of a protocol.
 pub trait Simulated: Speaks + 'static {
     /// Its options as a server would set them.
-    fn options(variant: Variant, timing: Timing, limits: Limits) -> Self::Options;
+    fn options(variant: Variant, switches: &Switches, timing: Timing, limits: Limits) -> Self::Options;
     /// White-box checks of this protocol.
     fn observers(bounds: Bounds) -> Vec<Box<dyn Observer<Self>>> {
         let quiet = Quiet::new(load::SETTLE_US);
@@ -74,34 +74,66 @@ pub trait Simulated: Speaks + 'static {
 }
 
 impl Simulated for zab::Zab {
-    fn options(variant: Variant, timing: Timing, limits: Limits) -> zab::Options {
+    fn options(variant: Variant, switches: &Switches, timing: Timing, limits: Limits) -> zab::Options {
         let base = match variant {
             Variant::Hardened => zab::Options::default(),
             Variant::Textbook => zab::Options::textbook(),
         };
-        zab::Options { timing, limits, ..base }
+        zab::Options {
+            finalize_wait: match switches.fixed_wait {
+                Some(true) => zab::FinalizeWait::ZOOKEEPER,
+                Some(false) => zab::FinalizeWait::Adaptive,
+                None => base.finalize_wait,
+            },
+            sync_search: match switches.entry_search {
+                Some(true) => zab::SyncSearch::ZooKeeper,
+                Some(false) => zab::SyncSearch::EpochTable,
+                None => base.sync_search,
+            },
+            connectivity: switches.connectivity.unwrap_or(base.connectivity),
+            timing,
+            limits,
+        }
     }
 }
 
 impl Simulated for raft::Raft {
-    fn options(variant: Variant, timing: Timing, limits: Limits) -> raft::Options {
+    fn options(variant: Variant, switches: &Switches, timing: Timing, limits: Limits) -> raft::Options {
         let base = match variant {
             Variant::Hardened => raft::Options::default(),
             Variant::Textbook => raft::Options::textbook(),
         };
         // The paper's protocol learns of a lost leader from its own timeout only.
         let link_loss_spread = base.timing.link_loss_spread.max(timing.link_loss_spread);
-        raft::Options { timing: Timing { link_loss_spread, ..timing }, limits, ..base }
+        let error = timing.election_timeout / 10;
+        raft::Options {
+            pre_vote: switches.pre_vote.unwrap_or(base.pre_vote),
+            check_quorum: switches.check_quorum.unwrap_or(base.check_quorum),
+            stickiness: switches.stickiness.unwrap_or(base.stickiness),
+            eager_commit: switches.eager_commit.unwrap_or(base.eager_commit),
+            lease: switches.lease.map_or(base.lease, |on| on.then_some(error)),
+            inflight_bytes: switches.inflight_bytes.unwrap_or(base.inflight_bytes),
+            timing: Timing { link_loss_spread, ..timing },
+            limits,
+        }
     }
 }
 
 impl Simulated for paxos::Paxos {
-    fn options(variant: Variant, timing: Timing, limits: Limits) -> paxos::Options {
+    fn options(variant: Variant, switches: &Switches, timing: Timing, limits: Limits) -> paxos::Options {
         let base = match variant {
             Variant::Hardened => paxos::Options::default(),
             Variant::Textbook => paxos::Options::textbook(),
         };
-        paxos::Options { timing, limits, ..base }
+        paxos::Options {
+            pre_prepare: switches.pre_vote.unwrap_or(base.pre_prepare),
+            stickiness: switches.stickiness.unwrap_or(base.stickiness),
+            eager_commit: switches.eager_commit.unwrap_or(base.eager_commit),
+            classic: switches.classic.unwrap_or(base.classic),
+            lease: switches.lease.unwrap_or(base.lease),
+            timing,
+            limits,
+        }
     }
 }
 

@@ -60,7 +60,7 @@ impl<P: Simulated> World<'_, P> {
         service.on_start(&handle);
         let (variant, limits) = (self.settings.variant, self.settings.limits.clone());
         let frame_bytes = limits.frame_bytes;
-        let options = P::options(variant, self.settings.timing.clone(), limits);
+        let options = P::options(variant, &self.settings.switches, self.settings.timing.clone(), limits);
         let setup = opened.setup(id, seed, host.may_vote, options);
         let configuration = in_force(&setup);
         let snapshot = setup.snapshot;

@@ -1,7 +1,7 @@
 //! What a plan leaves open is drawn from its seed: the shape of the cluster, of its network and disks, and of the load.
 
-use crate::Plan;
-use crate::schedule::Variant;
+use crate::schedule::{Switches, Variant};
+use crate::{Backend, Plan};
 use replog::{Configuration, Limits, NodeId, Rng, Timing};
 use std::time::Duration;
 
@@ -14,6 +14,7 @@ pub(crate) struct Settings {
     pub(crate) nodes: usize,
     pub(crate) voters: u32,
     pub(crate) variant: Variant,
+    pub(crate) switches: Switches,
     pub(crate) latency: u64,
     pub(crate) jitter: u64,
     pub(crate) fsync: u64,
@@ -51,16 +52,25 @@ impl Settings {
         let rate = draw(load.rate, [30, 60, 100, 150][rng.below(4) as usize]).max(1);
         let session_ms = draw(load.timeout_ms, [1500, 3000, 6000][rng.below(3) as usize]);
         let frame_bytes = [4096, 65_536, 256 << 10][rng.below(3) as usize];
-        let limits = Limits { keep_entries, frame_bytes, ..Limits::default() };
+        let switches = cluster.switches.clone();
+        let window_commands = draw(switches.window_commands, Limits::default().window_commands);
+        let frame_bytes = draw(switches.frame_bytes, frame_bytes);
+        let limits = Limits { keep_entries, frame_bytes, window_commands, ..Limits::default() };
         let timing = Timing::default();
         let election = nanos(timing.election_timeout + timing.election_spread);
         let configuration = Configuration::of_voters((1..=voters).map(NodeId))
             .with_observers((voters + 1..=voters + observers).map(NodeId));
+        // Zab counts on majorities: a quorum that elected somebody and lost a member cannot go on (see Switches).
+        let configuration = match plan.backend {
+            Backend::Zab => configuration,
+            Backend::Raft | Backend::Paxos => switches.quorums(configuration, voters),
+        };
         Self {
             configuration,
             nodes: (voters + observers) as usize,
             voters,
             variant,
+            switches,
             latency,
             jitter,
             fsync,

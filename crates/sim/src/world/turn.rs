@@ -262,7 +262,9 @@ impl<P: Simulated> World<'_, P> {
             self.send(i, process, to, 0, Load::App(message));
         }
         for token in mail.barriers {
-            process.replica.push(Input::Read { token: Token(token), mode: ReadMode::Quorum });
+            let leased = self.settings.switches.lease == Some(true) && token.is_multiple_of(2);
+            let mode = if leased { ReadMode::Lease } else { ReadMode::Quorum };
+            process.replica.push(Input::Read { token: Token(token), mode });
         }
         if let Some(to) = mail.transfer {
             process.replica.push(Input::Transfer { token: Token(OWN_TOKENS), to });
