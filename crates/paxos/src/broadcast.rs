@@ -430,7 +430,7 @@ impl Paxos {
                 out.sends.push((peer.node, Message::Decide { ballot, reign, committed }, None, Gate::Open));
             }
             // It would refuse them all: they lie beyond its window. First it fetches what is chosen.
-            if peer.committed.0 + window < committed.0 {
+            if peer.committed.0.saturating_add(window) < committed.0 {
                 continue;
             }
             // New entries are cut into frames by their counted bytes; a backlog goes as one span, cut by the driver.
