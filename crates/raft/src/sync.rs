@@ -142,6 +142,11 @@ impl Raft {
         let Some(new) = new else { return true };
         let fresh = if new == 0 { entries } else { entries.split_off(new) };
         let Some(first) = fresh.first().map(|e| e.id) else { return true };
+        // What is committed is not compared (`meets`): a peer that contradicts it must not bring terms out of order.
+        if self.log.term_at(first.index.prev()).is_some_and(|before| before > first.epoch) {
+            out.push(Effect::Ignored { from, why: "leader contradicts what is committed" });
+            return false;
+        }
         if first.index <= self.log.last().index {
             if first.index <= self.following.verified && !mutant!(TruncateMatching) {
                 out.push(Effect::Ignored { from, why: "leader contradicts itself" });
