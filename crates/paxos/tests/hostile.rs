@@ -159,6 +159,14 @@ fn no_message_breaks_a_core() {
                 node.propose(&["x", "y"]);
             }
         }
+        if seed % 7 == 3 {
+            // Back from the dead, a part of the log damaged, or without a vote.
+            node.sync();
+            node.may_vote = seed % 2 == 0;
+            let last = node.durable.entries.last_key_value().map(|(index, _)| *index);
+            node.damaged = last.and_then(|last| Span::new(last, last)).into_iter().collect();
+            node.crash();
+        }
         let mut liar = Liar { rng: Rng::new(seed), ballot, committed: 0, number: 1 };
         disturb(&mut node, &mut liar, &mut seen);
     }

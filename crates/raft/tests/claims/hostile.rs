@@ -138,6 +138,12 @@ fn no_message_breaks_a_core() {
             lab.elect(n(1));
             lab.propose(n(1), 2);
         }
+        if seed % 7 == 3 {
+            // Back from the dead, without a vote.
+            lab.sync(n(1));
+            lab.crash(n(1));
+            lab.start_as(n(1), false);
+        }
         let term = lab.status(n(1)).epoch;
         let mut liar = Liar { rng: Rng::new(seed), term, last: 3 };
         disturb(&mut lab, &mut liar, &mut seen);
