@@ -12,7 +12,7 @@
 //!
 //!    A client that was silent for most of its timeout and comes back on a server that is cut off is answered, for a third
 //!    of the timeout, although the leader ends its session at any moment (`sim replay 4762 --backend zab`).
-//!    The end lies after every write with a lower zxid was asked for; an end without a known zxid is not judged.
+//!    An end without a known zxid is not judged.
 //! 3. Once somebody knows that it is over, no server answers its client for longer than its timeout: a server without a
 //!    leader lets its clients go after a third of it, long before the leader ends the session. (1. S1 is cut off with C,
 //!    who holds a lock; 2. C is expired, D takes the lock; 3. S1 answers C's pings, and C works on as the holder.)
