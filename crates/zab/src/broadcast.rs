@@ -16,7 +16,7 @@
 
 use crate::message::Message;
 use crate::state::{FollowerStage, LeaderStage, Learner, LearnerStage, State};
-use crate::{Out, Zab, history};
+use crate::{Out, Zab, history, membership};
 use alloc::vec::Vec;
 use core::time::Duration;
 use replog::{Body, Entry, Epoch, Index, LogId, NodeId, QuorumPhase, Stamp, Ticket, Time, mutant};
@@ -121,13 +121,10 @@ impl Zab {
         self.follow_bound();
     }
 
-    /// Commits what the leader said, as far as this log agrees with the leader's.
+    /// Commits what the leader said, as far as this log agrees with the leader's: from [`FollowerStage::Receiving`] on.
     pub(crate) fn follow_bound(&mut self) {
-        if let State::Following(f) = &self.state
-            && f.stage >= FollowerStage::Receiving
-        {
-            self.committed = self.committed.max(f.bound.min(f.matched));
-        }
+        let State::Following(f) = &self.state else { return };
+        self.committed = self.committed.max(f.bound.min(f.matched));
     }
 
     /// ACK.
@@ -250,7 +247,7 @@ impl Zab {
     pub(crate) fn leading_time(&mut self, out: &mut Out) {
         let now = self.now;
         let State::Leading(l) = &self.state else { return };
-        let (ping, transfer_over) = (l.ping_at <= now, l.transfer.is_some_and(|t| t.until <= now));
+        let ping = l.ping_at <= now;
         if !self.damaged.is_empty() || self.disk_stalled() {
             // 1. The leader's disk hangs; heartbeats go on. 2. Followers are content, nothing commits. Rule: an old
             //    write ends the reign (contract schedule 18).
@@ -260,9 +257,7 @@ impl Zab {
         if ping && !self.hears_quorum() {
             return self.become_looking(out);
         }
-        if transfer_over {
-            self.end_transfer(out);
-        }
+        self.end_transfer(out);
         if ping {
             self.ping_all();
             self.retry_snapshots(out);
@@ -286,7 +281,7 @@ impl Zab {
         if is_young || mutant!(ZabLeaderWithoutQuorum) {
             return true;
         }
-        self.configuration.is_quorum(QuorumPhase::Replication, |v| {
+        let heard = |v: NodeId| {
             let alive = |x: &Learner| {
                 let stalled = x.stage >= LearnerStage::Syncing
                     && x.snapshot.is_none()
@@ -295,7 +290,14 @@ impl Zab {
                 x.counts && now.since(x.heard) < timing.election_timeout && !stalled
             };
             v == self.id || l.learners.get(&v).is_some_and(alive) || self.just_left(v)
-        })
+        };
+        if l.stage < LeaderStage::Broadcasting {
+            // Flexible quorums, 4 of 5 to elect and 2 to commit: 1. n1 is elected, n2 and n3 join, n4 and n5 look again.
+            // 2. They follow on the word of four only. 3. Three would be enough to commit, so n1 stays and waits for a
+            //    fourth for ever. Rule: who needs the larger quorum to go on leaves without it.
+            return membership::is_quorum(&self.configuration, heard);
+        }
+        self.configuration.is_quorum(QuorumPhase::Replication, heard)
     }
 
     /// Whether the link to `v` broke a moment ago: it gets the same time to come back as a silent one.

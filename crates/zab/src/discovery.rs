@@ -292,9 +292,6 @@ impl Zab {
         let State::Leading(l) = &self.state else { return };
         let acked =
             |v: NodeId| v == self.id || l.learners.get(&v).is_some_and(|x| x.promise_counts && !x.ahead);
-        if l.stage != LeaderStage::Collecting {
-            return;
-        }
         if !is_quorum(&self.configuration, acked) {
             // Those who may still answer well: linked, and not known to be ahead or bound elsewhere.
             let may = |v: NodeId| {

@@ -370,7 +370,7 @@ impl Zab {
     }
 
     /// Stands or withdraws as its connectivity changes; whether everyone was told.
-    fn refresh_candidacy(&mut self, out: &mut Out) -> bool {
+    pub(crate) fn refresh_candidacy(&mut self, out: &mut Out) -> bool {
         let own = (self.is_eligible(), self.own_vote());
         let State::Looking(l) = &mut self.state else { return false };
         let present = (l.eligible, l.vote);

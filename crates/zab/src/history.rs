@@ -153,21 +153,16 @@ impl History {
         }
     }
 
-    /// Moves the base to `upto`, which may lie beyond the end.
+    /// Moves the base up to `upto`, which may lie beyond the end.
     pub(crate) fn purge(&mut self, upto: LogId) {
-        if upto.index <= self.base().index {
-            return;
-        }
         if upto.index >= self.last {
             *self = Self::new(upto, &[]);
             return;
         }
-        while self.starts.get(1).is_some_and(|&(_, from)| from <= upto.index) {
+        while self.starts.front().is_some_and(|&(_, from)| from <= upto.index) {
             self.starts.pop_front();
         }
-        if let Some(first) = self.starts.front_mut() {
-            *first = (upto.epoch, upto.index);
-        }
+        self.starts.push_front((upto.epoch, upto.index));
         self.forget_sizes(upto.index);
     }
 
@@ -243,19 +238,11 @@ impl History {
             return (Err(()), 1);
         }
         // Walk up from the base to the last entry not above `last`, as over the committed log.
-        let mut found = self.base();
+        let base = self.base();
         let mut probes = 0;
-        let mut index = found.index;
-        while let Some(id) = self.id_at(index) {
-            probes += 1;
-            if id > last {
-                break;
-            }
-            found = id;
-            index = index.next();
-        }
-        let usable = found == last || found.epoch == last.epoch;
-        (if usable { Ok(found) } else { Err(()) }, probes)
+        let log = (base.index.0..).map_while(|index| self.id_at(Index(index)));
+        let found = log.inspect(|_| probes += 1).take_while(|id| *id <= last).last().unwrap_or(base);
+        (if found.epoch == last.epoch { Ok(found) } else { Err(()) }, probes)
     }
 
     /// Epochs ascend, and so do their first indexes.
@@ -283,9 +270,6 @@ impl History {
     fn forget_sizes(&mut self, upto: Index) {
         let count = upto.0.saturating_sub(self.counted_from.0);
         let count = usize::try_from(count).unwrap_or(usize::MAX).min(self.totals.len());
-        if count == 0 {
-            return;
-        }
         if let Some(total) = self.totals.drain(..count).next_back() {
             self.total_before = total;
         }

@@ -252,7 +252,7 @@ impl Zab {
                 self.on_snapshot_received(from, epoch, at, &configurations, out);
             }
             Input::SnapshotSent { to, at, whole } => self.on_snapshot_sent(to, at, whole),
-            Input::Damaged(span) => self.on_damaged(span),
+            Input::Damaged(span) => self.on_damaged(span, out),
         }
     }
 
@@ -310,10 +310,9 @@ impl Zab {
 
     fn on_persisted(&mut self, ticket: Ticket, out: &mut Out) {
         self.durable = self.durable.max(ticket);
-        while self.writes.front().is_some_and(|w| w.ticket <= ticket)
-            && let Some(write) = self.writes.pop_front()
-        {
-            self.durable_index = write.last;
+        while let Some(last) = self.writes.front().filter(|w| w.ticket <= ticket).map(|w| w.last) {
+            self.durable_index = last;
+            self.writes.pop_front();
         }
         self.settle_refills();
         match &self.state {

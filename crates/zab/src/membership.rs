@@ -82,7 +82,8 @@ impl Zab {
         let Some(transfer) = l.transfer else { return };
         let last = self.log.last().index;
         let ready = l.learners.get(&transfer.to).is_some_and(|x| x.acked >= last && x.commit_told >= last);
-        if !ready || self.committed < last {
+        // That it was told of the commit says that all is committed.
+        if !ready {
             return;
         }
         l.transfer = None;
@@ -95,11 +96,11 @@ impl Zab {
         self.succeed(round, transfer.to, out);
     }
 
-    /// The hand-over did not come about in time.
+    /// Gives up a hand-over that did not come about in time.
     pub(crate) fn end_transfer(&mut self, out: &mut Out) {
-        if let State::Leading(l) = &mut self.state
-            && let Some(transfer) = l.transfer.take()
-        {
+        let now = self.now;
+        let State::Leading(l) = &mut self.state else { return };
+        if let Some(transfer) = l.transfer.take_if(|t| t.until <= now) {
             out.push(Effect::Refused { token: transfer.token, why: Refusal::Unsafe });
         }
     }
@@ -169,8 +170,7 @@ impl Zab {
             self.departed.insert(node, now);
         }
         l.reads.retain(|r| r.from != Some(node));
-        let lost = l.transfer.is_some_and(|t| t.to == node);
-        if lost && let Some(transfer) = &mut l.transfer {
+        if let Some(transfer) = l.transfer.as_mut().filter(|t| t.to == node) {
             transfer.until = now;
         }
     }

@@ -60,7 +60,7 @@ impl Zab {
     /// Answers the reads whose round a quorum has confirmed.
     pub(crate) fn confirm_reads(&mut self, out: &mut Out) {
         let State::Leading(l) = &mut self.state else { return };
-        while let Some(read) = l.reads.front() {
+        while let Some(read) = l.reads.pop_front() {
             let confirmed = |v: NodeId| {
                 v == self.id
                     || l.learners.get(&v).is_some_and(|x| {
@@ -69,9 +69,8 @@ impl Zab {
             };
             let is_confirmed = self.configuration.is_quorum(QuorumPhase::Replication, confirmed);
             if !is_confirmed && !mutant!(ZabReadUnconfirmed) {
-                return;
+                return l.reads.push_front(read);
             }
-            let Some(read) = l.reads.pop_front() else { return };
             match read.from {
                 None => {
                     for token in read.tokens {

@@ -14,7 +14,7 @@
 //! * nothing that a transfer under way still needs is purged (contract schedule 15).
 
 use crate::message::Message;
-use crate::state::{FollowerStage, LearnerStage, State};
+use crate::state::{FollowerStage, Learner, LearnerStage, State};
 use crate::{Out, Zab, history, membership};
 use alloc::vec::Vec;
 use replog::{ConfigurationAt, Effect, Entry, Epoch, Index, LogId, LogOp, NodeId, Span, mutant};
@@ -117,10 +117,12 @@ impl Zab {
     }
 
     /// Positions that cannot be read any more.
-    pub(crate) fn on_damaged(&mut self, span: Span) {
+    pub(crate) fn on_damaged(&mut self, span: Span, out: &mut Out) {
         let above = history::above(span, self.snapshot.index.min(self.told));
         if let Some(span) = above.and_then(|s| Span::new(s.from, s.to.min(self.log.last().index))) {
             self.damaged.push(span);
+            // 1. It stands. 2. Its log rots. 3. The last vote comes: elected as it stood, it would lead with damage.
+            self.refresh_candidacy(out);
         }
     }
 
@@ -140,22 +142,19 @@ impl Zab {
     /// FETCH.
     pub(crate) fn on_fetch(&mut self, from: NodeId, epoch: Epoch, span: Span, out: &mut Out) {
         let (base, last) = (self.log.base().index, self.log.last().index);
-        let State::Leading(l) = &self.state else { return Self::ignore(from, "fetch, but not leading", out) };
-        let known =
-            l.epoch == epoch && l.learners.get(&from).is_some_and(|x| x.stage == LearnerStage::Synced);
-        if !known {
+        let State::Leading(l) = &mut self.state else {
+            return Self::ignore(from, "fetch, but not leading", out);
+        };
+        let known = |x: &&mut Learner| l.epoch == epoch && x.stage == LearnerStage::Synced;
+        let Some(learner) = l.learners.get_mut(&from).filter(known) else {
             return Self::ignore(from, "fetch of another session", out);
-        }
+        };
         if span.from <= base {
             return self.start_snapshot(from, out);
         }
         if let Some(span) = Span::new(span.from, span.to.min(last)) {
             self.work.send_with(from, Message::Refill { epoch }, Some(span));
-            if let State::Leading(l) = &mut self.state
-                && let Some(learner) = l.learners.get_mut(&from)
-            {
-                learner.refill = Some(span);
-            }
+            learner.refill = Some(span);
         }
     }
 
@@ -179,9 +178,10 @@ impl Zab {
 
     /// Refilled entries became durable.
     pub(crate) fn settle_refills(&mut self) {
-        while self.refills.front().is_some_and(|(ticket, _)| *ticket <= self.durable)
-            && let Some((_, good)) = self.refills.pop_front()
+        let durable = self.durable;
+        while let Some(good) = self.refills.front().filter(|(ticket, _)| *ticket <= durable).map(|(_, s)| *s)
         {
+            self.refills.pop_front();
             let rest = |s: &Span| {
                 let below = Span::new(s.from, s.to.min(good.from.prev()));
                 let above = Span::new(s.from.max(good.to.next()), s.to);

@@ -221,7 +221,7 @@ impl Zab {
                 l.learners.get(&v).is_some_and(|x| x.counts && whole(x))
             }
         };
-        if l.stage != LeaderStage::Syncing || !is_quorum(&self.configuration, synced) {
+        if !is_quorum(&self.configuration, synced) {
             return;
         }
         l.stage = LeaderStage::Broadcasting;

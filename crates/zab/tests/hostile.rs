@@ -1,4 +1,4 @@
-//! Whatever a peer says, a core neither panics nor breaks an invariant of its own: messages of every kind with
+//! Whatever a peer says, a core neither panics nor breaks an invariant of its own, nor takes back a commit or a promise: messages of every kind with
 //! numbers near and far from the right ones, in any order, mixed with link changes, timers and completions.
 //!
 //! What is out of scope: a peer that lies consistently. Zab is no protocol against that.
@@ -7,7 +7,8 @@ mod common;
 
 use common::*;
 use replog::{
-    Entry, Epoch, Index, Input, LogId, NodeId, Phase, ReadMode, ReplicatedLog, Rng, Role, Span, Token,
+    Entry, Epoch, Index, Input, LogId, NodeId, Phase, ReadMode, ReplicatedLog, Rng, Role, Setup, Span, Stamp,
+    Token,
 };
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -125,7 +126,7 @@ impl Liar {
 fn disturb(s: &mut Solo, liar: &mut Liar, seen: &mut BTreeSet<(Role, Phase)>) {
     for _ in 0..120 {
         let from = liar.node();
-        let input = match liar.rng.below(24) {
+        let input = match liar.rng.below(28) {
             0 => Input::Peer { node: from, connected: liar.flag() },
             1 => Input::Persisted(s.last),
             2 => Input::Read { token: Token(liar.rng.below(5)), mode: ReadMode::Quorum },
@@ -141,9 +142,18 @@ fn disturb(s: &mut Solo, liar: &mut Liar, seen: &mut BTreeSet<(Role, Phase)>) {
                 s.wait(step);
                 continue;
             }
+            6 => Input::Transfer { token: Token(9), to: liar.flag().then_some(from) },
+            7 => Input::SnapshotTaken { at: s.zab.status().last },
+            8 => Input::SnapshotSent { to: from, at: liar.id(), whole: liar.flag() },
+            9 => Input::Damaged(Span { from: Index(3), to: Index(3 + liar.rng.below(3)) }),
+            10 => Input::Propose { stamp: Stamp(1), commands: vec![bytes::Bytes::new()] },
             _ => Input::Message { from, message: liar.message(), entries: liar.entries() },
         };
+        let before = (s.zab.status().committed, s.zab.hard_state().promised, s.zab.hard_state().established);
         s.step(vec![input]);
+        let after = (s.zab.status().committed, s.zab.hard_state().promised, s.zab.hard_state().established);
+        assert!(after.0 >= before.0, "commits went back: {before:?} {after:?}");
+        assert!(after.1 >= before.1 && after.2 >= before.2, "epochs went back: {before:?} {after:?}");
         seen.insert((s.role(), s.phase()));
         liar.epoch = s.zab.status().epoch;
         let joined =
@@ -156,9 +166,16 @@ fn disturb(s: &mut Solo, liar: &mut Liar, seen: &mut BTreeSet<(Role, Phase)>) {
 #[test]
 fn no_message_breaks_a_core() {
     let mut seen = BTreeSet::new();
-    for seed in 0..1500 {
+    for seed in 0..2000 {
         let mut liar = Liar { rng: Rng::new(seed), epoch: Epoch::ZERO, session: 1 };
-        let mut s = match seed % 5 {
+        let mut s = match seed % 7 {
+            5 => Solo::open(Setup { may_vote: false, ..with_log(1, 3, &[1, 1, 2], 2, 1) }),
+            6 => {
+                let mut setup = with_log(3, 3, &[1, 1, 2], 2, 1);
+                setup.damaged = vec![Span { from: Index(3), to: Index(3) }];
+                setup.options = zab::Options::textbook();
+                Solo::open(setup)
+            }
             0 => Solo::open(with_log(3, 3, &[1, 1, 2], 2, 1)),
             1 => {
                 let mut s = Solo::open(with_log(1, 3, &[1, 1, 2], 2, 1));
