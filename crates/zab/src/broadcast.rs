@@ -267,7 +267,7 @@ impl Zab {
     /// When a leader needs a step.
     pub(crate) fn leading_deadline(&self) -> Option<Time> {
         let State::Leading(l) = &self.state else { return None };
-        let alone = self.links.is_empty() && l.learners.is_empty() && self.writes.is_empty();
+        let alone = self.links.is_empty() && self.writes.is_empty();
         let quiet = alone && l.stage == LeaderStage::Broadcasting && self.hears_quorum();
         let transfer = l.transfer.map(|t| t.until);
         if quiet { transfer } else { Some(transfer.map_or(l.ping_at, |t| t.min(l.ping_at))) }

@@ -192,9 +192,8 @@ impl Zab {
         self.hard.voted_for = Some(self.id);
         self.write_hard_state();
         let ticket = self.written();
-        if let State::Leading(l) = &mut self.state {
-            l.promise_ticket = ticket;
-        }
+        let State::Leading(l) = &mut self.state else { return };
+        l.promise_ticket = ticket;
     }
 
     /// Own writes became durable while leading.

@@ -266,10 +266,9 @@ impl Zab {
 
     /// Keeps a vote of the present round.
     fn record(&mut self, from: NodeId, vote: Vote) {
-        if let State::Looking(l) = &mut self.state {
-            l.settled.remove(&from);
-            l.tally.insert(from, vote);
-        }
+        let State::Looking(l) = &mut self.state else { return };
+        l.settled.remove(&from);
+        l.tally.insert(from, vote);
     }
 
     /// The word of a peer that follows or leads.
@@ -314,9 +313,8 @@ impl Zab {
         let candidate = l.vote.node;
         let agrees = |v: NodeId| v == self.id || l.tally.get(&v).is_some_and(|vote| vote.node == candidate);
         if !is_quorum(&self.configuration, agrees) {
-            if let State::Looking(l) = &mut self.state {
-                l.finalize_at = None;
-            }
+            let State::Looking(l) = &mut self.state else { return };
+            l.finalize_at = None;
             return;
         }
         // A voter whose link broke has nothing to say; one that was never linked may only be late.

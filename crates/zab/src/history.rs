@@ -135,22 +135,14 @@ impl History {
 
     /// Drops everything above `to`.
     pub(crate) fn truncate(&mut self, to: Index) {
-        let to = to.max(self.base().index);
-        if to >= self.last {
-            return;
-        }
+        let to = to.max(self.base().index).min(self.last);
         while self.starts.len() > 1 && self.starts.back().is_some_and(|&(_, from)| from > to) {
             self.starts.pop_back();
         }
         self.last = to;
-        if to < self.counted_from {
-            self.totals.clear();
-            self.counted_from = to;
-            self.total_before = 0;
-        } else {
-            let keep = usize::try_from(to.0 - self.counted_from.0).unwrap_or(usize::MAX);
-            self.totals.truncate(keep);
-        }
+        let keep = usize::try_from(to.0.saturating_sub(self.counted_from.0)).unwrap_or(usize::MAX);
+        self.totals.truncate(keep);
+        self.counted_from = self.counted_from.min(to);
     }
 
     /// Moves the base up to `upto`, which may lie beyond the end.

@@ -8,6 +8,11 @@
 //!
 //! `timing` and `limits` are shared with the other protocols, so that they race with the same timeouts, windows and
 //! frame sizes.
+//!
+//! Flexible quorums: an epoch has a number and no owner, so election, discovery and synchronisation need the larger of the
+//! two quorums, only commits and reads the smaller. Before broadcast a leader short of the larger one leaves after
+//! `timing.election_timeout`; in broadcast it goes on with the smaller one until a voter looks, and then joins that
+//! election, as the voter could not follow on the word of so few.
 
 use core::time::Duration;
 use replog::{Limits, Timing};

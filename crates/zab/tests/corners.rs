@@ -224,13 +224,14 @@ fn who_has_nothing_to_give_gives_nothing() {
 /// ZooKeeper's search, from the leader's side. requirement: S40
 #[test]
 fn zookeepers_search_takes_a_snapshot_for_a_strange_tail() {
-    let cases: [(&[u32], bool, &str); 6] = [
+    let cases: [(&[u32], bool, &str); 7] = [
         (&[1, 1, 3, 3], false, "DIFF"),
         (&[1, 1, 3], false, "DIFF"),
         (&[1, 1, 1], false, "TRUNC"),
         (&[1, 1, 2, 2], false, "TRUNC"),
         (&[1, 1, 2, 2], true, "SNAP"),
         (&[1, 1, 4], true, "SNAP"),
+        (&[1, 1, 4, 4, 4], true, "SNAP"),
     ];
     for (log, snapshot, expected) in cases {
         let mut setup = with_log(3, 3, &[1, 1, 3, 3], 3, 1);
