@@ -115,6 +115,8 @@ pub(crate) enum WaitingKind {
         token: u64,
         /// The index that must be applied, once the barrier is passed.
         at: Option<u64>,
+        /// Whether that index is looked after: the apply thread goes on here when it is applied.
+        watched: bool,
         /// Echoed.
         path: jute::JStr,
     },
@@ -438,12 +440,27 @@ impl State {
         self.out.len() + self.blocked.as_ref().map_or(0, |(unsent, at)| unsent.len() - at)
     }
 
-    /// The index for which the first sync waits whose barrier has passed.
-    pub(crate) fn awaited_index(&self) -> Option<u64> {
-        self.queue.iter().find_map(|waiting| match waiting.kind {
-            WaitingKind::Sync { at, .. } => at,
-            _ => None,
-        })
+    /// Whether a barrier has passed that nobody looks after yet.
+    pub(crate) fn has_passed(&self) -> bool {
+        let passed =
+            |kind: &WaitingKind| matches!(kind, WaitingKind::Sync { at: Some(_), watched: false, .. });
+        self.queue.iter().any(|waiting| passed(&waiting.kind))
+    }
+
+    /// The indexes beyond `applied` that syncs wait for; each is given once.
+    // All of them: 1. a write, and two syncs behind it; 2. the first barrier passed at what is applied, and waits for the
+    // write's answer; 3. the second passed beyond. Nobody but the apply thread will look at it when its index is there.
+    pub(crate) fn take_passed(&mut self, applied: u64) -> Vec<u64> {
+        let mut taken = Vec::new();
+        for waiting in &mut self.queue {
+            if let WaitingKind::Sync { at: Some(at), watched, .. } = &mut waiting.kind
+                && !std::mem::replace(watched, true)
+                && *at > applied
+            {
+                taken.push(*at);
+            }
+        }
+        taken
     }
 
     /// Whether a read may be carried out: the client takes its replies.

@@ -189,7 +189,7 @@ impl Service {
         state.stalled = false;
         self.advance(&machine, &mut watches, connection, &mut state, self.environment.now());
         // Under the machine's lock: the apply thread will look after its next entry.
-        if let Some(at) = state.awaited_index().filter(|at| *at > machine.last_index()) {
+        for at in state.take_passed(machine.last_index()) {
             self.barriers.lock().passed.push((at, connection.clone()));
             self.awaited.fetch_min(at, Relaxed);
         }
@@ -255,7 +255,7 @@ impl Batch<'_> {
             Request::Sasl(_) => self.auth_failed(state, xid),
             Request::Sync(r) => {
                 let token = self.service.barrier(self.connection);
-                self.wait(state, xid, WaitingKind::Sync { token, at: None, path: r.path });
+                self.wait(state, xid, WaitingKind::Sync { token, at: None, watched: false, path: r.path });
             }
             request if request.opcode().is_write() => {
                 let opcode = request.opcode();

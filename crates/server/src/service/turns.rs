@@ -57,8 +57,7 @@ impl Turns {
                 let state = connection.lock();
                 self.established |= state.established == Some(true);
                 let blocked = state.is_blocked();
-                let resume =
-                    (state.stalled && !blocked && state.has_room()) || state.awaited_index().is_some();
+                let resume = (state.stalled && !blocked && state.has_room()) || state.has_passed();
                 (state.ending, self.established && !state.paused, blocked, resume)
             };
             if ending {

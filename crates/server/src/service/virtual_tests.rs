@@ -5,9 +5,11 @@ use super::{Service, VirtualClient};
 use crate::config::Config;
 use crate::environment::{Environment, Virtual};
 use crate::reports::{Mark, Touch};
-use bytes::Bytes;
-use jute::{ConnectRequest, ConnectResponse, Jute as _, Request};
-use node::{Application as _, NodeHandle, View};
+use bytes::{Bytes, BytesMut};
+use jute::{
+    ConnectRequest, ConnectResponse, Jute as _, Reader, ReplyHeader, Request, SetDataRequest, SyncRequest,
+};
+use node::{Application as _, Barrier, NodeHandle, View};
 use replog::{Body, Entry, Epoch, Index, LogId, NodeId, Phase, Role, Stamp, Status};
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -52,6 +54,16 @@ impl Alone {
         let view = View::of(status, self.world.instant(at));
         self.handle.set_view(view);
         self.service.on_view(&view);
+    }
+
+    /// The xids of what the server now sends to its client.
+    fn output(&mut self) -> Vec<i32> {
+        let client = self.client.as_mut().unwrap();
+        client.turn();
+        let mut bytes = BytesMut::from(&client.take_output(usize::MAX)[..]);
+        let frames = jute::split_frames(&mut bytes, 1 << 20).unwrap();
+        let header = |frame: Bytes| ReplyHeader::decode(&mut Reader::new(&frame)).unwrap();
+        frames.map(header).map(|h| h.xid).collect()
     }
 
     fn run(&mut self) {
@@ -141,4 +153,34 @@ fn who_is_not_heard_by_the_leader_lets_its_clients_go_although_it_hears_the_lead
             assert_eq!(until, Some(3100));
         }
     }
+}
+
+/// 1. A write is under way, two syncs wait behind it; 2. the first barrier passes at what is applied, the second beyond;
+/// 3. the write is applied. The second sync is answered when its index is applied, whatever stood before it.
+///
+/// Found by the simulator: C14, `sim replay 8724 --backend paxos` (also 9433 and 10082, and raft 8542).
+// requirement: S33
+#[test]
+fn each_sync_is_answered_when_its_own_index_is_applied() {
+    let mut alone = Alone::new(1, 1);
+    alone.connect();
+    let mut frames = Vec::new();
+    let set = SetDataRequest { path: "/none".into(), data: None, version: -1 };
+    jute::put_request(&mut frames, 1, &Request::SetData(set));
+    for xid in [2, 3] {
+        jute::put_request(&mut frames, xid, &Request::Sync(SyncRequest { path: "/".into() }));
+    }
+    alone.client.as_mut().unwrap().receive(&frames);
+    assert!(alone.output().is_empty());
+    let mail = alone.handle.take_mail().unwrap();
+    assert_eq!((mail.proposals.len(), mail.barriers.len()), (1, 2));
+    let applied = alone.next - 1;
+    for (token, at) in mail.barriers.into_iter().zip([applied, applied + 2]) {
+        alone.service.on_barrier(token, Ok(Barrier { at: Index(at), until: None }));
+    }
+    assert!(alone.output().is_empty(), "the write's answer comes first");
+    alone.apply(mail.proposals[0].clone());
+    assert_eq!(alone.output(), [1, 2]);
+    alone.apply(Bytes::from_static(b"whatever"));
+    assert_eq!(alone.output(), [3]);
 }
