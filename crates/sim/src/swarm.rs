@@ -18,6 +18,8 @@ use replog::Rng;
 
 /// Bound on the recovery after everything healed, Tₑ.
 const RECOVERY_TE: f64 = 20.0;
+/// The same where commands go one or a few at a time.
+const SLOW_RECOVERY_TE: f64 = 120.0;
 
 /// A kind of fault that a seed may or may not use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -126,6 +128,7 @@ impl Swarm {
             let act = if n > 0 && self.rng.below(100) < 35 { self.relief() } else { self.fault() };
             steps.push(Step { when, act: cluster.switches.assumed(act) });
         }
+        let recovery = if cluster.switches.is_slow() { SLOW_RECOVERY_TE } else { RECOVERY_TE };
         if cluster.switches.classic == Some(true) {
             // One command at a time: more than this only queues.
             workload.rate = workload.rate.map(|rate| rate.min(40));
@@ -138,7 +141,7 @@ impl Swarm {
             cluster,
             workload,
             steps,
-            expect: Expect { commit_within_te: Some(RECOVERY_TE), ..Expect::default() },
+            expect: Expect { commit_within_te: Some(recovery), ..Expect::default() },
         }
     }
 

@@ -90,6 +90,13 @@ impl Switches {
         }
     }
 
+    /// Whether commands go one or a few at a time. While disks are slow the requests that clients' servers send again
+    /// pile up before such a leader, and afterwards it works them off at little more than the clients' own rate.
+    #[must_use]
+    pub fn is_slow(&self) -> bool {
+        self.classic == Some(true) || self.window_commands.is_some()
+    }
+
     /// An action within what they assume: clocks.
     pub(crate) fn assumed(&self, act: Action) -> Action {
         match act {

@@ -19,10 +19,8 @@ pub(crate) const SETTLE_US: u64 = 20_000_000;
 pub(crate) fn bounds<P: Simulated>(settings: &Settings) -> Bounds {
     let limits = &settings.limits;
     Bounds {
-        // Some seconds of load: less than a queue that nobody serves gathers in `REST_NS`. With a window of a few entries
-        // it is served hardly faster than clients add to it, and some of what gathered under faults is still there.
-        at_rest: 500
-            + u64::from(settings.rate) * if settings.switches.window_commands.is_some() { 60 } else { 1 },
+        // Some seconds of load: less than a queue that nobody serves gathers in `REST_NS`.
+        at_rest: if settings.switches.is_slow() { 10_000 } else { 500 + u64::from(settings.rate) },
         recent_bytes: Replica::<P>::KEEP_BYTES + limits.window_bytes + (1 << 20),
         // The log reaches back to the last but one snapshot; a third may be being written, or late.
         log_entries: limits.keep_entries + 4 * settings.snapshot_every + 5000,
