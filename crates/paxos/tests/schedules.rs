@@ -299,3 +299,45 @@ fn foreign_input_is_ignored() {
     a.tell(1, accept(r, 0), vec![config]);
     assert_eq!(a.log(2).len(), 1, "a configuration is an entry like any other here");
 }
+
+/// The loss of a link shortens the wait for a leader, unless links are not to be looked at.
+#[test]
+fn a_lost_link_hurries_an_election_if_it_may() {
+    for looks in [true, false] {
+        let mut options = Options::default();
+        if !looks {
+            options.timing.link_loss_spread = Duration::MAX;
+        }
+        let (mut f, ballot) = (Node::new(2, 3, options.clone()), b(1, 1));
+        f.tell(1, accept(ballot, 0), vec![noop(1, ballot, ballot)]);
+        f.sync();
+        let before = f.core.deadline().unwrap();
+        f.give(Input::Peer { node: n(1), connected: false });
+        let after = f.core.deadline().unwrap();
+        let spread = options.timing.link_loss_spread;
+        assert_eq!(after < before && after <= f.now + spread.min(Duration::from_secs(9)), looks);
+    }
+}
+
+/// A snapshot of what is not known to be chosen here, or older than the last one, lets nothing of the log go.
+#[test]
+fn a_snapshot_counts_once_and_up_to_what_is_chosen() {
+    let mut options = Options::default();
+    options.limits.keep_entries = 0;
+    let mut p = Node::new(1, 3, options);
+    let ballot = p.lead(&[2]);
+    p.propose(&["a", "b"]);
+    p.sync();
+    let purged = |p: &Node| {
+        p.out.iter().any(|e| matches!(e, Effect::Persist { ops, .. } if ops.iter().any(|op| matches!(op, LogOp::Purge { .. }))))
+    };
+    p.give(Input::SnapshotTaken { at: LogId::new(ballot, Index(3)) });
+    assert!(!purged(&p), "3 is accepted here alone");
+    p.tell(2, accepted(ballot, 3), vec![]);
+    assert_eq!(p.commit(), Some(3));
+    p.give(Input::SnapshotTaken { at: LogId::new(ballot, Index(2)) });
+    assert!(purged(&p));
+    p.give(Input::SnapshotTaken { at: LogId::new(ballot, Index(1)) });
+    assert!(!purged(&p));
+    assert_eq!(p.written.base.index, Index(2));
+}

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing)] // helpers of tests; a panic is the verdict
 
+mod corners;
 mod hostile;
 mod lab;
 mod reads;
