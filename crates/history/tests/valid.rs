@@ -237,8 +237,8 @@ fn what_was_made_after_a_session_may_be_there() {
 }
 
 /// Session 1 (timeout 5 s) owns `/e/a`. It is answered every `every_ms` from 1 s on, at 6 s at the latest, and is over
-/// at 6.5 s, where client 2 sees `/e/a` go.
-fn ended_at_once(every_ms: usize) -> History {
+/// at 6.5 s, where client 2 sees `/e/a` go. Its client is on another server from `moved_ms` on.
+fn ended_at_once(every_ms: u64, moved_ms: Option<u64>) -> History {
     let mut whats = vec![
         (0, 1, connected(1)),
         (0, 2, connected(2)),
@@ -250,7 +250,12 @@ fn ended_at_once(every_ms: usize) -> History {
     ];
     let stat = Stat { czxid: 3, mzxid: 3, pzxid: 4, cversion: 1, num_children: 1, ..Stat::default() };
     whats.push((6, 2, end(3, 4, Reply::Children { names: vec!["a".into()], stat })));
-    for ms in (1000..=6000).step_by(every_ms) {
+    for ms in (1000..=6000).step_by(every_ms as usize) {
+        if moved_ms.is_some_and(|moved| (moved..moved + every_ms).contains(&ms)) {
+            whats.push((ms, 1, What::Disconnected));
+            let server = 2;
+            whats.push((ms, 1, What::Connected { session: 1, server, timeout_ms: 5000, resumed: true, seen: 4 }));
+        }
         whats.push((ms + 1, 1, What::Ping { session: 1, sent_us: ms * 1000 }));
     }
     let gone = What::Watch { session: 2, zxid: 5, kind: EventKind::ChildrenChanged, path: "/e".into() };
@@ -266,10 +271,14 @@ fn ended_at_once(every_ms: usize) -> History {
 /// A client that comes back after most of its timeout, on a server that cannot tell the leader, may lose its session at
 /// any moment; one that is heard all the time may not.
 ///
-/// Found by the simulator: C7, `sim replay 4762 --backend zab`.
+/// Found by the simulator: C7, `sim replay 4762 --backend zab` and `sim replay 16342 --backend paxos`.
 #[test]
 fn only_what_the_leader_must_have_heard_of_protects_a_session() {
-    assert_eq!(check_all(&ended_at_once(5000)).findings, []);
-    let findings = check_all(&ended_at_once(500)).findings;
-    assert!(findings.iter().any(|f| f.checker == "C7" && f.text.contains("is over")), "{findings:?}");
+    assert_eq!(check_all(&ended_at_once(5000, None)).findings, []);
+    // 1. S1, cut off, answers at 3 s and lets its client go. 2. The client comes to S2 just before the end does.
+    assert_eq!(check_all(&ended_at_once(1500, Some(5000))).findings, []);
+    for heard in [ended_at_once(500, None), ended_at_once(500, Some(2500))] {
+        let findings = check_all(&heard).findings;
+        assert!(findings.iter().any(|f| f.checker == "C7" && f.text.contains("is over")), "{findings:?}");
+    }
 }

@@ -2,16 +2,19 @@
 //!
 //! 1. A session id is given once. A session that its client closed, or was told to be over, is not resumed.
 //! 2. It does not end within its timeout after anything that a leader surely heard of. What a server could not report it
-//!    answers for a third of the timeout, then it lets the client go. So when a client was last answered at `H`, the
-//!    leader knew what was answered up to `H` less a third (and a tick; clocks may differ by a tenth):
+//!    answers for a third of the timeout, then it lets the client go. So when a client was last answered at `H` on some
+//!    connection, the leader knew what was answered there up to `H` less a third (and a tick; clocks may differ by a
+//!    tenth):
 //!
 //!    ```text
-//!     answered  ──p────────────────h───────H                end ≥ p + timeout
-//!                 └ told ≥ a third before H ┘                h: perhaps not told, the link may be cut
+//!     one connection   ──p────────────────h───────H                end ≥ p + timeout
+//!                        └ told ≥ a third before H ┘               h: perhaps not told, the link may be cut
+//!     the next one     ──────────────────────────────H'            says nothing of p and h
 //!    ```
 //!
 //!    A client that was silent for most of its timeout and comes back on a server that is cut off is answered, for a third
-//!    of the timeout, although the leader ends its session at any moment (`sim replay 4762 --backend zab`).
+//!    of the timeout, although the leader ends its session at any moment (`sim replay 4762 --backend zab`); and it may be
+//!    on another server when that end arrives (`sim replay 16342 --backend paxos`).
 //!    An end without a known zxid is not judged.
 //! 3. Once somebody knows that it is over, no server answers its client for longer than its timeout: a server without a
 //!    leader lets its clients go after a third of it, long before the leader ends the session. (1. S1 is cut off with C,
@@ -27,6 +30,7 @@
 use super::Sink;
 use crate::facts::{Facts, Session};
 use crate::record::{Op, Outcome, Reply, What};
+use std::collections::BTreeMap;
 
 const NAME: &str = "C7";
 
@@ -81,19 +85,26 @@ fn early(facts: &Facts<'_>, id: i64, session: &Session, ends: &[(i64, i64)], sin
     let (timeout, tick) = (session.timeout_ms * 1000, facts.history.header.tick_ms * 1000);
     let answered = session.calls.iter().filter_map(|call| facts.calls.get(*call));
     let answered = answered.filter(|call| call.outcome.is_some() && call.ended < end);
-    let answered = answered.map(|call| (facts.at_us(call.invoked), facts.at_us(call.ended)));
-    let events = facts.history.events.iter().take(end);
-    let pinged = events.filter_map(|event| match event.what {
-        What::Ping { session, sent_us } if session == id => Some((sent_us, event.at_us)),
+    let answered = answered.map(|call| (call.connection, facts.at_us(call.invoked), facts.at_us(call.ended)));
+    let events = facts.history.events.iter().zip(&facts.connection_of).take(end);
+    let pinged = events.filter_map(|(event, connection)| match event.what {
+        What::Ping { session, sent_us } if session == id => Some((*connection, sent_us, event.at_us)),
         _ => None,
     });
-    let heard: Vec<(u64, u64)> = answered.chain(pinged).collect();
+    let heard: Vec<(Option<usize>, u64, u64)> = answered.chain(pinged).collect();
     sink.judged(NAME);
-    let last = heard.iter().map(|(sent_us, _)| *sent_us).max().unwrap_or(0);
+    let last = heard.iter().map(|(_, sent_us, _)| *sent_us).max().unwrap_or(0);
+    let mut last_of: BTreeMap<Option<usize>, u64> = BTreeMap::new();
+    for (connection, sent_us, _) in &heard {
+        let last = last_of.entry(*connection).or_default();
+        *last = (*last).max(*sent_us);
+    }
     // A third on a clock that is slow by a tenth; the timeout on one that is fast by a tenth.
-    let told = last.saturating_sub(timeout * 10 / 27 + tick);
-    let told =
-        heard.iter().filter(|(_, answered_us)| *answered_us <= told).map(|(sent_us, _)| *sent_us).max();
+    let is_told = |connection: &Option<usize>, answered_us: u64| {
+        last_of.get(connection).is_some_and(|last| answered_us + timeout * 10 / 27 + tick <= *last)
+    };
+    let told = heard.iter().filter(|(connection, _, answered_us)| is_told(connection, *answered_us));
+    let told = told.map(|(_, sent_us, _)| *sent_us).max();
     let at = facts.at_us(end);
     if let Some(told) = told.filter(|told| at < told + timeout * 10 / 11) {
         let text = format!(
