@@ -254,7 +254,11 @@ fn ended_at_once(every_ms: u64, moved_ms: Option<u64>) -> History {
         if moved_ms.is_some_and(|moved| (moved..moved + every_ms).contains(&ms)) {
             whats.push((ms, 1, What::Disconnected));
             let server = 2;
-            whats.push((ms, 1, What::Connected { session: 1, server, timeout_ms: 5000, resumed: true, seen: 4 }));
+            whats.push((
+                ms,
+                1,
+                What::Connected { session: 1, server, timeout_ms: 5000, resumed: true, seen: 4 },
+            ));
         }
         whats.push((ms + 1, 1, What::Ping { session: 1, sent_us: ms * 1000 }));
     }

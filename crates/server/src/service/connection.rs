@@ -51,6 +51,8 @@ pub(crate) struct Connection {
     pub(crate) signs: Mutex<Signs>,
     /// 0 until the session is established.
     pub(crate) session: AtomicI64,
+    /// The session that the client came back for, with its password; 0 if none.
+    pub(crate) asked: AtomicI64,
     /// Negotiated (or, until then, wished) session timeout.
     pub(crate) timeout_ms: AtomicU32,
     closed: AtomicBool,
@@ -212,6 +214,7 @@ impl Connection {
             touched: AtomicBool::new(true),
             signs: Mutex::default(),
             session: AtomicI64::new(0),
+            asked: AtomicI64::new(0),
             timeout_ms: AtomicU32::new(0),
             closed: AtomicBool::new(false),
         }
@@ -224,6 +227,11 @@ impl Connection {
     /// The session, once there is one.
     pub(crate) fn session(&self) -> Option<i64> {
         Some(self.session.load(Relaxed)).filter(|&s| s != 0)
+    }
+
+    /// The session whose client is heard here, established or asked for.
+    pub(crate) fn heard_of(&self) -> Option<i64> {
+        self.session().or_else(|| Some(self.asked.load(Relaxed)).filter(|&s| s != 0))
     }
 
     pub(crate) fn touch(&self) {

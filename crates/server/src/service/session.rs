@@ -10,7 +10,10 @@
 //!
 //! Passwords are 16 bytes of the system's randomness, drawn when the session is opened and kept in the replicated state.
 //! spec-deviates: ZooKeeper derives them from the id by a constant, so that who knows an id can take the session over.
-//! Attaching is logged (ZooKeeper: not): its index fences requests still under way from an older connection.
+//! Attaching is logged (ZooKeeper: not): its index fences requests still under way from an older connection. But the
+//! client counts as heard from its request on (as in ZooKeeper, where the leader is asked at once):
+//! 1. C comes back in time, its Attach waits for a slow disk. 2. C's clock runs out, the leader logs Expire behind the
+//!    Attach. 3. C is attached, and loses its session a moment later.
 
 use super::apply::Dirty;
 use super::connection::Connection;
@@ -84,6 +87,9 @@ impl Service {
             if known.is_some_and(|known| Some(known.password) != asked) {
                 refuse(connection, request.read_only, None);
                 return true;
+            }
+            if known.is_some() {
+                connection.asked.store(request.session, Relaxed);
             }
         }
         let mut connecting = Connecting {

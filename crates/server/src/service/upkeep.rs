@@ -53,7 +53,7 @@ impl Service {
         };
         let (mut touches, mut untold_for): (Vec<Touch>, Millis) = (Vec::new(), 0);
         for connection in self.registry.read().iter() {
-            let Some(session) = connection.session() else { continue };
+            let Some(session) = connection.heard_of() else { continue };
             let mut signs = connection.signs.lock();
             let timeout_ms = u64::from(connection.timeout_ms.load(Relaxed));
             if connection.touched.swap(false, Relaxed) {

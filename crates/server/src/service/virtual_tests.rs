@@ -86,17 +86,23 @@ impl Alone {
         self.service.apply(&[Entry { id, ballot: id.epoch, stamp: Stamp(7), body }]);
     }
 
-    fn connect(&mut self) -> ConnectResponse {
+    /// A new connection that asks for `session` (0: a new one).
+    fn ask(&mut self, session: i64, password: Vec<u8>) -> VirtualClient {
         let peer = SocketAddr::from(([127, 0, 0, 1], 9));
         let mut client = self.service.open(peer).unwrap();
-        let request =
-            ConnectRequest { timeout_ms: 6000, password: Some(vec![0; 16].into()), ..Default::default() };
+        let password = Some(password.into());
+        let request = ConnectRequest { timeout_ms: 6000, session, password, ..Default::default() };
         let mut frame = Vec::new();
         jute::put_frame(&mut frame, |out| request.encode(out));
         client.receive(&frame[..7]);
         assert!(client.turn() && client.take_output(usize::MAX).is_empty(), "half a request");
         client.receive(&frame[7..]);
-        assert!(client.turn());
+        client.turn();
+        client
+    }
+
+    fn connect(&mut self) -> ConnectResponse {
+        let mut client = self.ask(0, vec![0; 16]);
         self.run();
         assert!(client.turn());
         let reply = client.take_output(usize::MAX);
@@ -152,6 +158,36 @@ fn who_is_not_heard_by_the_leader_lets_its_clients_go_although_it_hears_the_lead
             assert_eq!(alone.reports.len(), 3, "{:?}", alone.reports);
             assert_eq!(until, Some(3100));
         }
+    }
+}
+
+/// A client comes back on another connection, and its Attach waits for the log: the leader hears of it all the same, if the
+/// password is right.
+///
+/// Found by the simulator: C7, `sim replay 16342 --backend paxos`.
+// requirement: S8
+#[test]
+fn a_client_that_comes_back_is_heard_from_its_request_on() {
+    for right in [true, false] {
+        let mut alone = Alone::new(1, 2);
+        let given = alone.connect();
+        assert!(alone.serves_at(1000));
+        let (mark, _) = *alone.reports.last().unwrap();
+        alone.service.on_message(NodeId(2), peer_message::heard(mark));
+        alone.client = None;
+        let mut password = given.password.to_vec();
+        password[0] ^= u8::from(!right);
+        alone.world.set(Duration::from_secs(3), 3000);
+        alone.hears(2, Duration::from_secs(3));
+        let waiting = alone.ask(given.session, password);
+        alone.service.keep_up_once();
+        let messages = std::iter::from_fn(|| alone.handle.take_mail()).flat_map(|mail| mail.messages);
+        let told = messages.filter_map(|(_, message)| match PeerMessage::decode(message) {
+            Some(PeerMessage::Touches(_, touches)) => Some(touches),
+            _ => None,
+        });
+        assert_eq!(told.collect::<Vec<_>>(), if right { vec![vec![(given.session, 0)]] } else { vec![] });
+        drop(waiting);
     }
 }
 
