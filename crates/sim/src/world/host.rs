@@ -176,8 +176,6 @@ pub(crate) struct Opened {
     recovered: Recovered,
     snapshot: LogId,
     configurations: Vec<ConfigurationAt>,
-    /// The start itself has moved the log's base over damage.
-    pub(crate) rebased: bool,
 }
 
 /// Why a process does not start.
@@ -245,13 +243,11 @@ pub(crate) fn open<P: ReplicatedLog>(
         wal.sync()?;
         recovered.base = snapshot;
     }
-    let base = recovered.base;
     wal.cover(&mut recovered, snapshot)?;
-    let rebased = recovered.base != base;
     let bootstrap =
         || vec![ConfigurationAt { from: Index::ZERO, configuration: settings.configuration.clone() }];
     let configurations = meta.map(|m| m.configurations).filter(|c| !c.is_empty()).unwrap_or_else(bootstrap);
-    Ok(Opened { wal, store, recovered, snapshot, configurations, rebased })
+    Ok(Opened { wal, store, recovered, snapshot, configurations })
 }
 
 impl Opened {

@@ -66,9 +66,6 @@ impl<P: Simulated> World<'_, P> {
         let snapshot = setup.snapshot;
         let replica = Replica::<P>::open(setup.clone(), frame_bytes, local);
         self.trace(i, Kind::Start, |r| r.index = setup.entries.last().map(|e| e.id.index.0));
-        if opened.rebased {
-            self.tell(i, Happening::DiskReplaced);
-        }
         self.tell(i, Happening::Started { setup: &setup, core: replica.core() });
         let parts = (service, time, handle);
         let now = (self.now, local.0);
