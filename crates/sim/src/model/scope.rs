@@ -90,7 +90,7 @@ impl Scope {
         ]
     }
 
-    /// As large as finishes in minutes per backend.
+    /// As large as finishes in minutes per backend, and beyond.
     #[must_use]
     pub fn full(backend: Backend) -> Vec<Self> {
         let is_zab = backend == Backend::Zab;
@@ -104,6 +104,15 @@ impl Scope {
                 ..Self::calm("crash, textbook")
             },
             Self { is_hasty: true, is_brief: true, crashes: 1, ..Self::calm("crash, hardened") },
+            Self {
+                is_textbook: true,
+                is_hasty: true,
+                is_brief: true,
+                crashes: 1,
+                losses: 1,
+                commands: 2,
+                ..Self::calm("crash and loss")
+            },
             Self { timeouts: 2, ..Self::calm("elections, hardened") },
             Self {
                 is_textbook: true,
