@@ -94,8 +94,11 @@ impl Paxos {
     pub(crate) fn prepare_classic(&mut self) {
         let Some(leading) = &self.leading else { return };
         let idle = leading.last == self.slots.committed() && self.discovery.is_none();
-        if self.options.classic && idle && !leading.waiting.is_empty() && self.phase == Phase::Broadcast {
-            let ballot = self.next_ballot();
+        let wants = self.options.classic && idle && !leading.waiting.is_empty();
+        if wants
+            && self.phase == Phase::Broadcast
+            && let Some(ballot) = self.next_ballot()
+        {
             self.prepare(ballot, self.reign, false);
         }
     }

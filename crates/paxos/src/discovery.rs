@@ -77,21 +77,22 @@ impl Paxos {
     /// Starts phase 1 with a ballot higher than any heard of. `handed`: the leader asked for it.
     // spec: paxos-simple §2.2 phase 1 (a)
     pub(crate) fn become_proposer(&mut self, handed: bool) {
+        // After 2^32 rounds nobody can be elected any more, but nothing already decided is lost.
+        let Some(ballot) = self.next_ballot() else { return self.be_patient() };
         self.step_down();
         self.lose_leader();
         self.asking = None;
         self.attempts = self.attempts.saturating_add(1);
         self.phase = Phase::Discovery;
-        let ballot = self.next_ballot();
         self.be_patient();
         self.prepare(ballot, ballot, handed);
     }
 
-    /// A ballot of our own, above every other.
+    /// A ballot of our own, above every other; none is left above the last round.
     // spec: paxos-simple §2.5 (distinct ballots per proposer): the id breaks ties between equal rounds
-    pub(crate) fn next_ballot(&self) -> Epoch {
-        let round = self.highest_round.max(self.promised.round).saturating_add(1);
-        Epoch { round, proposer: self.id.0 }
+    pub(crate) fn next_ballot(&self) -> Option<Epoch> {
+        let round = self.highest_round.max(self.promised.round).checked_add(1)?;
+        Some(Epoch { round, proposer: self.id.0 })
     }
 
     /// Promises the own ballot and asks the others to.

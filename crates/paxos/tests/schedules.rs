@@ -341,3 +341,60 @@ fn a_snapshot_counts_once_and_up_to_what_is_chosen() {
     assert!(!purged(&p));
     assert_eq!(p.written.base.index, Index(2));
 }
+
+/// §12 of the contract: a transfer is the leader's word, in its own ballot, to an acceptor whose log is whole.
+#[test]
+fn only_the_leader_hands_over_and_only_to_who_may_lead() {
+    let r = b(1, 3);
+    let follower = || {
+        let mut f = Node::new(2, 3, Options::default());
+        f.tell(3, accept(r, 0), vec![noop(1, r, r), entry(2, r, r, "x")]);
+        f.sync();
+        f
+    };
+    let hands_over = |f: &mut Node, from: u32, ballot| {
+        f.tell(from, Message::Lead { ballot }, vec![]);
+        !f.sent("Prepare").is_empty()
+    };
+    assert!(hands_over(&mut follower(), 3, r));
+    assert!(!hands_over(&mut follower(), 3, b(9, 3)), "another ballot");
+    assert!(!hands_over(&mut follower(), 1, r), "another server");
+    let mut damaged = follower();
+    damaged.give(Input::Damaged(Span { from: Index(2), to: Index(2) }));
+    assert!(!hands_over(&mut damaged, 3, r), "it cannot say what it accepted");
+}
+
+/// Promises of servers that do not vote count for nothing; they follow as what the configuration says they are.
+#[test]
+fn a_learner_neither_promises_nor_leads() {
+    let configuration = Configuration { learners: vec![n(4)], ..Configuration::of_voters((1..=3).map(n)) };
+    let mut p = Node::in_configuration(1, configuration.clone(), Options::default());
+    let ballot = p.campaign();
+    p.sync();
+    p.tell(4, empty_promise(ballot, Index(0)), vec![]);
+    assert_eq!((p.ignored(), p.core.status().role), (vec!["promise of who does not vote"], Role::Electing));
+    p.tell(3, empty_promise(ballot, Index(0)), vec![]);
+    assert_eq!(p.core.status().role, Role::Leader);
+    let mut learner = Node::in_configuration(4, configuration, Options::default());
+    learner.tell(1, accept(ballot, 0), vec![noop(1, ballot, ballot)]);
+    assert_eq!(learner.core.status().role, Role::Learner);
+}
+
+/// Rounds are 32 bits. After the last one nobody prepares: a second ballot of the same round would take a promise back.
+#[test]
+fn after_the_last_round_nobody_prepares() {
+    for round in [u32::MAX, u32::MAX - 1] {
+        let promised = b(round, 3);
+        let hard = replog::HardState { promised, established: b(1, 3), ..replog::HardState::default() };
+        let image = Image { hard, base: LogId::ZERO, entries: std::collections::BTreeMap::new() };
+        let mut p = Node::on(image, 1, Configuration::of_voters((1..=3).map(n)), Options::textbook());
+        let mut prepared = 0;
+        for _ in 0..8 {
+            let before = p.now;
+            p.wait();
+            assert!(p.now > before, "it waits, it does not spin");
+            prepared += p.sent("Prepare").len();
+        }
+        assert_eq!(prepared > 0, round < u32::MAX);
+    }
+}

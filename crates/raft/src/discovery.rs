@@ -24,6 +24,7 @@ impl Raft {
     /// Raises the term, votes for itself and asks for votes.
     // spec: raft §5.2
     pub(crate) fn become_candidate(&mut self, handover: bool) {
+        self.reset_election_timer();
         let term = Epoch::of(self.term().round.saturating_add(1));
         if term == self.term() {
             return; // 2^32 terms: nobody can be elected any more, but nothing already decided is lost.
@@ -36,7 +37,6 @@ impl Raft {
         self.campaign.answers.clear();
         self.campaign.settled = false;
         self.campaign.record(self.id, true);
-        self.reset_election_timer();
         self.ask_for_votes(None);
     }
 

@@ -7,10 +7,9 @@
 //! Invariant: `configs` ascends by `from`; its first element is committed.
 
 use crate::message::Message;
-use crate::progress::Progress;
 use crate::state::Raft;
 use alloc::vec::Vec;
-use replog::{Configuration, ConfigurationAt, Effect, Effects, Index, NodeId};
+use replog::{Configuration, ConfigurationAt, Effect, Effects, Index};
 
 /// Ascending by index, one for each; of two for the same index the later one.
 pub(crate) fn in_order(mut configurations: Vec<ConfigurationAt>) -> Vec<ConfigurationAt> {
@@ -48,7 +47,6 @@ impl Raft {
     ) {
         out.push(Effect::Configured { at: from, configuration: configuration.clone(), settled: false });
         self.configs.push(ConfigurationAt { from, configuration });
-        self.follow_config();
     }
 
     /// Entries from `from` on are gone, and the configurations in them.
@@ -66,7 +64,6 @@ impl Raft {
                 settled: last.from <= self.committed,
             });
         }
-        self.follow_config();
     }
 
     /// The commit index moved: configurations below it can no longer be rolled back.
@@ -86,27 +83,13 @@ impl Raft {
         self.configs.drain(..settled.saturating_sub(1));
         self.settled = 1;
     }
-
-    /// A leader keeps one progress per member of the configuration in force.
-    fn follow_config(&mut self) {
-        let next = self.log.last().index.next();
-        let members: Vec<NodeId> = self.config().members();
-        let links = self.links.clone();
-        let (id, now) = (self.id, self.now);
-        let Some(lead) = self.lead.as_mut() else { return };
-        lead.peers.retain(|p| members.contains(&p.node));
-        for node in members {
-            if node != id && !lead.peers.iter().any(|p| p.node == node) {
-                lead.peers.push(Progress::new(node, next, links.contains(&node), now));
-            }
-        }
-    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use alloc::vec;
+    use replog::NodeId;
 
     #[test]
     fn of_two_configurations_at_one_index_the_later_counts() {

@@ -1,10 +1,10 @@
 //! Corners that a random run seldom turns: each test spells out one schedule and what may not come of it.
 
-use crate::lab::{Lab, entries, hardened, id, n};
-use raft::Message;
+use crate::lab::{Lab, entries, hardened, id, n, textbook};
+use raft::{Message, Options};
 use replog::{
     Configuration, ConfigurationAt, Entry, EntryMeta, Epoch, HardState, Index, Input, LogId, NodeId, Notice,
-    ReadMode, Role, Setup, Token,
+    ReadMode, Refusal, Role, Setup, Token,
 };
 use std::time::Duration;
 
@@ -14,10 +14,13 @@ fn configured(at_start: Vec<ConfigurationAt>, in_log: &[(usize, u32)]) -> Lab {
     for (index, voters) in in_log {
         metas[index - 1].configuration = Some(Box::new(Configuration::of_voters((1..=*voters).map(NodeId))));
     }
-    let options = hardened();
+    opened(at_start, metas, Epoch::of(1), hardened())
+}
+
+/// Server 1 of three, alone so far, on this log.
+fn opened(at_start: Vec<ConfigurationAt>, metas: Vec<EntryMeta>, promised: Epoch, options: Options) -> Lab {
     let mut lab = Lab::new(3, options.clone());
     lab.drop_all();
-    let promised = Epoch::of(1);
     lab.open(Setup {
         id: n(1),
         seed: 1,
@@ -54,6 +57,36 @@ fn a_start_takes_the_newest_configuration_of_the_log() {
     alone.expire(n(1));
     alone.sync(n(1));
     assert_eq!(alone.status(n(1)).role, Role::Leader, "it is a quorum by itself");
+}
+
+fn voters(count: u32) -> Vec<ConfigurationAt> {
+    vec![ConfigurationAt {
+        from: Index::ZERO,
+        configuration: Configuration::of_voters((1..=count).map(NodeId)),
+    }]
+}
+
+/// Thesis §3.10: whoever is to be elected must know the configuration that elects it.
+#[test]
+fn no_transfer_while_a_configuration_may_be_rolled_back() {
+    let mut lab = configured(voters(3), &[(4, 3)]);
+    lab.campaign(n(1), &[n(1), n(2), n(3)]);
+    assert!(lab.leads(n(1)) && lab.status(n(1)).committed < Index(4));
+    lab.input(n(1), Input::Transfer { token: Token(1), to: Some(n(2)) });
+    let refused = |x: &Notice| matches!(x, Notice::Refused { token: Token(1), why: Refusal::Busy });
+    assert!(lab.servers[&n(1)].notices.iter().any(refused));
+}
+
+/// Terms are 32 bits (they are half of a zxid). After the last one nobody can be elected, and nothing wraps around.
+#[test]
+fn after_the_last_term_nobody_campaigns() {
+    for promised in [Epoch::of(u32::MAX), Epoch::of(u32::MAX - 1)] {
+        let mut lab = opened(voters(3), Vec::new(), promised, textbook());
+        lab.pass(n(1), Duration::from_secs(5));
+        assert_eq!(lab.term(n(1)), u32::MAX);
+        let asked = lab.take(|p| matches!(p.message, Message::RequestVote { .. }));
+        assert_eq!(asked.is_empty(), promised == Epoch::of(u32::MAX));
+    }
 }
 
 fn readable(lab: &Lab, by: u32) -> usize {
