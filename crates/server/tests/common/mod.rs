@@ -16,6 +16,7 @@ use jute::{
 use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU16, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
@@ -33,9 +34,17 @@ pub fn wait_for<T>(what: &str, mut condition: impl FnMut() -> Option<T>) -> T {
     }
 }
 
+/// Ports that nobody else is about to take: below those that the system hands out by itself, and apart from those of
+/// tests that start at the same moment, in this process or another.
 pub fn free_ports(count: usize) -> Vec<u16> {
-    let held: Vec<_> = (0..count).map(|_| TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap()).collect();
-    held.iter().map(|l| l.local_addr().unwrap().port()).collect()
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    let first = 10_000 + u16::try_from(std::process::id() % 600).unwrap() * 32;
+    let candidates =
+        std::iter::repeat_with(|| first + NEXT.fetch_add(1, Relaxed)).take_while(|p| *p < 32_000);
+    let free: Vec<u16> =
+        candidates.filter(|p| TcpListener::bind((Ipv4Addr::LOCALHOST, *p)).is_ok()).take(count).collect();
+    assert_eq!(free.len(), count, "no {count} free ports from {first} on");
+    free
 }
 
 /// A server process; killed when dropped.
