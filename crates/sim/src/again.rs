@@ -134,10 +134,11 @@ fn tell(plan: &Plan, report: &Report, seen: &Seen, out: &mut impl Write) -> io::
         f.acked,
         f.ops
     )?;
+    let recovery = verdict.recovery_te.map_or("none".to_owned(), |te| format!("{te:.2} Tₑ"));
     writeln!(
         out,
-        "availability {:?}, longest gap {:.2} Tₑ, recovery {:.2} Tₑ; digest {:016x}, the same in two runs",
-        verdict.availability, verdict.gap_te, verdict.recovery_te, report.digest
+        "availability {:?}, longest gap {:.2} Tₑ, recovery {recovery}; digest {:016x}, the same in two runs",
+        verdict.availability, verdict.gap_te, report.digest
     )?;
     for missed in &verdict.missed {
         writeln!(out, "missed: {missed}")?;

@@ -147,13 +147,13 @@ fn by_design(case: &dyn Fn(u64) -> Case, seeds: u64) -> Result<Option<String>, L
 }
 
 fn fill(cell: &mut Cell, done: &[Done]) {
-    let spread = |of: fn(&Done) -> f64| {
-        let mut values: Vec<f64> = done.iter().map(of).collect();
+    let spread = |of: fn(&Done) -> Option<f64>| {
+        let mut values: Vec<f64> = done.iter().filter_map(of).collect();
         values.sort_by(f64::total_cmp);
         let middle = values.get(values.len() / 2).copied().unwrap_or(0.0);
         (middle, values.last().copied().unwrap_or(0.0))
     };
-    (cell.gap_p50_te, cell.gap_max_te) = spread(|d| d.verdict.gap_te);
+    (cell.gap_p50_te, cell.gap_max_te) = spread(|d| Some(d.verdict.gap_te));
     (cell.recovery_p50_te, cell.recovery_max_te) = spread(|d| d.verdict.recovery_te);
     for d in done {
         cell.seeds += 1;
@@ -165,7 +165,7 @@ fn fill(cell: &mut Cell, done: &[Done]) {
     let rank = |d: &&Done| {
         let v = &d.verdict;
         let tenths = |te: f64| ordered((v.gap_te.max(te)) * 1000.0);
-        (v.violation.is_some(), !v.missed.is_empty(), tenths(v.recovery_te))
+        (v.violation.is_some(), !v.missed.is_empty(), tenths(v.recovery_te.unwrap_or(0.0)))
     };
     if let Some(worst) = done.iter().max_by_key(rank) {
         cell.seed = worst.case.seed;
@@ -349,7 +349,7 @@ mod tests {
         let textbook = crate::verdict::variant(plan) == Variant::Textbook;
         let broken = plan.backend == Backend::Zab && textbook && plan.seed == 2;
         #[allow(clippy::cast_precision_loss, reason = "small")]
-        let recovery_te = plan.seed as f64 / 10.0;
+        let recovery_te = Some(plan.seed as f64 / 10.0);
         Report {
             violation: broken.then(|| Violation { checker: "C1".into(), text: "stale".into(), at_us: 5 }),
             figures: Figures { recovery_te, election_ms: 1500, ..Figures::default() },

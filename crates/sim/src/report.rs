@@ -86,8 +86,8 @@ pub struct Figures {
     pub acked_during: u64,
     /// Operations without an answer.
     pub unknown: u64,
-    /// From the last heal until every client has committed, in Tₑ.
-    pub recovery_te: f64,
+    /// From the last heal until every client has committed, in Tₑ; none if no quorum with whole disks was left.
+    pub recovery_te: Option<f64>,
     /// Longest time between two acknowledged writes from the first step to the end, in Tₑ.
     pub longest_gap_te: f64,
 }

@@ -184,8 +184,10 @@ impl Tally {
             Source::Schedule(name) => name.clone(),
         };
         let spread = if *textbook { &mut self.recovery_textbook } else { &mut self.recovery };
-        if verdict.violation.is_none() {
-            spread.add(verdict.recovery_te, case);
+        if verdict.violation.is_none()
+            && let Some(took) = verdict.recovery_te
+        {
+            spread.add(took, case);
         }
         if let Some(first) = verdict.missed.first() {
             let missed = self.missed.entry(key).or_insert_with(|| Missed {
@@ -309,7 +311,7 @@ impl Figures {
         self.acked += acked;
         self.acked_during += acked_during;
         self.unknown += unknown;
-        self.recovery_te = self.recovery_te.max(*recovery_te);
+        self.recovery_te = [self.recovery_te, *recovery_te].into_iter().flatten().reduce(f64::max);
         self.longest_gap_te = self.longest_gap_te.max(*longest_gap_te);
     }
 }
@@ -321,6 +323,7 @@ pub(crate) mod tests {
 
     pub(crate) fn done(seed: u64, row: u8, recovery_te: f64, broken: bool) -> Done {
         let violation = broken.then(|| Violation { checker: "C1".into(), text: "x".into(), at_us: 1 });
+        let recovery_te = Some(recovery_te);
         let verdict = Verdict { violation, recovery_te, hit: true, telling: true, ..Verdict::default() };
         let case = Case { backend: Backend::Zab, seed, source: Source::Row(row), variant: None };
         let figures = Figures { simulated_us: 1_000_000, crashes: 2, ..Figures::default() };

@@ -46,8 +46,8 @@ pub struct Verdict {
     pub availability: Availability,
     /// Longest gap between acknowledged writes while faults lasted, Tₑ.
     pub gap_te: f64,
-    /// From the heal until every client committed, Tₑ.
-    pub recovery_te: f64,
+    /// From the heal until every client committed, Tₑ; none if no quorum with whole disks was left.
+    pub recovery_te: Option<f64>,
     /// Whether every step that does harm was carried out.
     pub hit: bool,
     /// Whether enough writes were acknowledged for the run to mean something.
@@ -86,9 +86,9 @@ fn missed(expect: &Expect, v: &Verdict, reigns: u64) -> Vec<String> {
     let mut missed = Vec::new();
     if expect.safety_only.is_none()
         && let Some(bound) = expect.commit_within_te
-        && v.recovery_te > bound
+        && let Some(took) = v.recovery_te.filter(|took| *took > bound)
     {
-        missed.push(format!("recovery took {:.1} Tₑ, expected {bound}", v.recovery_te));
+        missed.push(format!("recovery took {took:.1} Tₑ, expected {bound}"));
     }
     if let Some(bound) = expect.gap_within_te
         && v.gap_te > bound
@@ -177,6 +177,7 @@ mod tests {
 
     /// Writes acknowledged at these ms, a fault at 1000 ms, the heal at 10000 ms.
     fn report(acks: &[u64], recovery_te: f64) -> Report {
+        let recovery_te = Some(recovery_te);
         let mut events = vec![(1000, What::Fault { text: "x".into() }), (10_000, What::Healed)];
         for (call, at) in (1..).zip(acks) {
             let op = Op::Set { path: "/a".into(), data: String::new(), version: -1 };

@@ -167,9 +167,10 @@ impl<P: Simulated> World<'_, P> {
         if self.violation.is_some() {
             return;
         }
-        self.figures.recovery_te = (self.now - healed) as f64 / te as f64;
+        let owed = asked && self.voting() > self.settings.voters as usize / 2;
+        self.figures.recovery_te = (committed || owed).then(|| (self.now - healed) as f64 / te as f64);
         if !committed {
-            if asked && self.voting() > self.settings.voters as usize / 2 {
+            if owed {
                 let without =
                     self.clients.iter().filter(|c| !c.is_dead() && c.acked_at.is_none_or(|at| at < healed));
                 let ids: Vec<u32> = without.map(|c| c.id).collect();
