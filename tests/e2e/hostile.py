@@ -118,16 +118,16 @@ def probes(port):
 
 def silent_clients(ensemble):
     raw = Raw(ensemble.followers()[0].client_port)
-    assert raw.connect(timeout_ms=1000)["timeout"] == 1000
+    assert raw.connect(timeout_ms=4000)["timeout"] == 4000
     assert raw.create(1, "/silent", b"", 1)[2] == 0
-    alive = connect(ensemble.addresses(), timeout=1.0)
+    alive = connect(ensemble.addresses(), timeout=4.0)
     alive.create("/heard", b"", ephemeral=True)
-    wait_until("the silent session expires", lambda: alive.exists("/silent") is None, 20)
-    assert alive.exists("/heard") is not None, "a session that sends its heartbeats never expires"
+    wait_until("the silent session expires", lambda: alive.retry(alive.exists, "/silent") is None, 20)
+    assert alive.retry(alive.exists, "/heard") is not None, "a session that sends its heartbeats never expires"
     ensemble.leader().kill()
     wait_until("another leader", lambda: any(s.process and s.mode() == "leader" for s in ensemble.servers), 20)
     alive.retry(alive.sync, "/")
-    assert alive.exists("/heard") is not None, "nor does it expire because of an election"
+    assert alive.retry(alive.exists, "/heard") is not None, "nor does it expire because of an election"
     alive.stop()
     alive.close()
     for s in ensemble.servers:
@@ -149,7 +149,7 @@ def run(ensemble):
         assert server.process.poll() is None, f"server {server.number} ended"
     a_session_that_moved(ensemble)
     silent_clients(ensemble)
-    assert zk.get("/still")[0] == b"here"
+    assert zk.retry(zk.get, "/still")[0] == b"here"  # its server may be the one that was killed
     zk.stop()
     zk.close()
     for server in ensemble.servers:
