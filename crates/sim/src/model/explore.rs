@@ -1,10 +1,10 @@
 //! The search: stateright visits every state of a scope, and this module says what must hold there.
 
 use super::scope::{Modelled, Scope};
+use super::steps::Steps;
 use super::world::{Action, NODES, Spent, World};
 use replog::Epoch;
 use stateright::{Checker, HasDiscoveries, Model, Property};
-use std::marker::PhantomData;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -67,7 +67,7 @@ impl Outcome {
 
 /// The model: a scope, and where it begins.
 struct Cores<P: Modelled> {
-    scope: Scope,
+    steps: Steps<P>,
     start: World<P>,
     /// Highest round that may be entered.
     last_round: u32,
@@ -77,7 +77,6 @@ struct Cores<P: Modelled> {
     is_cut: Arc<AtomicBool>,
     /// The search is over.
     is_told: Arc<AtomicBool>,
-    core: PhantomData<P>,
 }
 
 /// What a scope must reach, or it proves nothing.
@@ -98,13 +97,14 @@ fn required(scope: &Scope) -> Vec<&'static str> {
 
 impl<P: Modelled> Cores<P> {
     fn new(scope: &Scope, limits: Limits) -> Self {
-        let mut start = World::<P>::new(scope);
+        let steps = Steps::new(scope);
+        let mut start = World::<P>::new(&steps);
         if scope.is_led {
-            lead(&mut start, scope);
+            lead(&mut start, &steps);
         }
         let last_round = start.epoch().round + scope.epochs;
         Self {
-            scope: scope.clone(),
+            steps,
             start,
             last_round,
             limits,
@@ -112,13 +112,12 @@ impl<P: Modelled> Cores<P> {
             transitions: AtomicU64::new(0),
             is_cut: Arc::new(AtomicBool::new(false)),
             is_told: Arc::new(AtomicBool::new(false)),
-            core: PhantomData,
         }
     }
 
     /// The round in which the first entries of the scope are proposed.
     fn first_round(&self) -> u32 {
-        self.last_round - self.scope.epochs + u32::from(!self.scope.is_led)
+        self.last_round - self.steps.scope.epochs + u32::from(!self.steps.scope.is_led)
     }
 
     /// Whether to stop. Nothing follows any state then, so the search runs dry.
@@ -138,16 +137,16 @@ impl<P: Modelled> Cores<P> {
 }
 
 /// Runs without faults until everybody serves and nothing is under way.
-fn lead<P: Modelled>(world: &mut World<P>, scope: &Scope) {
-    let calm =
-        Scope { timeouts: u8::MAX, heartbeats: u8::MAX, crashes: 0, commands: 0, losses: 0, ..scope.clone() };
+fn lead<P: Modelled>(world: &mut World<P>, steps: &Steps<P>) {
+    let scope = steps.scope.clone();
+    let calm = Scope { timeouts: u8::MAX, heartbeats: u8::MAX, crashes: 0, commands: 0, losses: 0, ..scope };
     for round in 0..START_ACTIONS {
         let mut actions = Vec::new();
         world.actions(&calm, &mut actions);
         match actions.iter().find(|a| !matches!(a, Action::Timeout(_))) {
-            Some(action) => world.act(*action, &calm),
+            Some(action) => world.act(*action, steps),
             None => match world.idle(round % 4 == 3) {
-                Some(id) => world.act(Action::Timeout(id), &calm),
+                Some(id) => world.act(Action::Timeout(id), steps),
                 None => break,
             },
         }
@@ -170,14 +169,14 @@ impl<P: Modelled> Model for Cores<P> {
 
     fn actions(&self, state: &World<P>, actions: &mut Vec<Action>) {
         if !self.is_over() {
-            state.actions(&self.scope, actions);
+            state.actions(&self.steps.scope, actions);
         }
     }
 
     fn next_state(&self, last: &World<P>, action: Action) -> Option<World<P>> {
         self.transitions.fetch_add(1, Ordering::Relaxed);
         let mut next = last.clone();
-        next.act(action, &self.scope);
+        next.act(action, &self.steps);
         Some(next)
     }
 
@@ -200,7 +199,7 @@ impl<P: Modelled> Model for Cores<P> {
                 w.spent.crashes > 0 && commands(w).any(|e| e.round > m.first_round())
             }),
             Property::sometimes(COMMITS_ALL, |m: &Self, w: &World<P>| {
-                commands(w).count() == usize::from(m.scope.commands)
+                commands(w).count() == usize::from(m.steps.scope.commands)
             }),
         ]
     }

@@ -7,6 +7,7 @@
 //!   World ──actions──► Deliver · Sync · Timeout · Propose · Crash · Restart · Notice · Lose · …
 //!     ▲                    │
 //!     └──── next state ◄───┘ steps one or two cores      print.rs: equal futures, equal print
+//!                            (steps.rs: each step once)
 //! ```
 //!
 //! Checked in every state:
@@ -28,6 +29,7 @@ mod node;
 mod print;
 mod report;
 mod scope;
+mod steps;
 #[cfg(test)]
 mod tests;
 mod world;

@@ -11,11 +11,13 @@
 //! timer may fire at any moment, and what a core measures by its clock is what its own timers have let pass.
 
 use super::print::{Print, START, generators};
+use super::steps::Stimulus;
+use super::world::NODES;
 use super::{Modelled, Scope};
 use replog::conformance::DiskImage;
 use replog::{
     Committed, Configuration, ConfigurationAt, Entry, Frame, Index, Input, LogId, Missing, NodeId, Replica,
-    ReplicatedLog, Setup, Span, Status, Time, Write,
+    ReplicatedLog, Setup, Span, Stamp, Status, Time, Write,
 };
 use std::hash::{Hash, Hasher};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -39,6 +41,7 @@ pub enum Lie {
 }
 
 /// What a step has brought about.
+#[derive(Debug)]
 pub(super) struct Doings<M> {
     pub(super) frames: Vec<(NodeId, Frame<M>)>,
     pub(super) applied: Vec<Entry>,
@@ -56,6 +59,8 @@ pub(super) struct Node<P: ReplicatedLog> {
     unsynced: Vec<Write>,
     now: Time,
     generators: Vec<u64>,
+    /// Of the replica; `None` while it is down.
+    status: Option<Status>,
     print: u64,
 }
 
@@ -69,10 +74,15 @@ impl<P: Modelled> Node<P> {
             unsynced: Vec::new(),
             now: START,
             generators: Vec::new(),
+            status: None,
             print: 0,
         };
-        node.renew_print();
+        node.look();
         node
+    }
+
+    pub(super) fn id(&self) -> NodeId {
+        self.id
     }
 
     pub(super) fn print(&self) -> u64 {
@@ -84,7 +94,7 @@ impl<P: Modelled> Node<P> {
     }
 
     pub(super) fn status(&self) -> Option<Status> {
-        self.replica.as_ref().map(Replica::status)
+        self.status
     }
 
     pub(super) fn deadline(&self) -> Option<Time> {
@@ -105,8 +115,35 @@ impl<P: Modelled> Node<P> {
         self.durable.entries.get(&index).map(|e| e.id)
     }
 
+    /// Takes one step.
+    pub(super) fn take(&mut self, stimulus: &Stimulus<'_, P::Message>, scope: &Scope) -> Doings<P::Message> {
+        let lie = scope.lie;
+        match stimulus {
+            Stimulus::Open => self.open(scope),
+            Stimulus::Crash(keep) => self.crash(*keep),
+            Stimulus::Deliver(packet) => {
+                let Frame { message, entries } = packet.frame.clone();
+                self.step(lie, |r| r.push(Input::Message { from: packet.from, message, entries }))
+            }
+            Stimulus::Sync => {
+                let write = self.unsynced.remove(0);
+                write.ops.iter().for_each(|op| self.durable.follow(op));
+                self.step(lie, |r| r.persisted(write.ticket))
+            }
+            Stimulus::Timeout => {
+                self.now = self.deadline().unwrap_or(self.now).max(self.now);
+                self.step(lie, |_| {})
+            }
+            Stimulus::Propose(byte) => {
+                let commands = vec![bytes::Bytes::copy_from_slice(&[*byte])];
+                self.step(lie, |r| r.push(Input::Propose { stamp: Stamp(1), commands }))
+            }
+            Stimulus::Link(peer, up) => self.step(lie, |r| r.set_link(*peer, *up)),
+        }
+    }
+
     /// Opens the core on what is durable; its clock is a new one.
-    pub(super) fn open(&mut self, configuration: &Configuration, scope: &Scope) -> Doings<P::Message> {
+    fn open(&mut self, scope: &Scope) -> Doings<P::Message> {
         let lie = scope.lie;
         let mut recovered = self.durable.recovered();
         if lie == Lie::ForgottenPromise {
@@ -118,7 +155,7 @@ impl<P: Modelled> Node<P> {
         let setup = Setup {
             id: self.id,
             seed: 0xC0DE_0000 + u64::from(self.id.0),
-            configurations: vec![ConfigurationAt { from: Index::ZERO, configuration: configuration.clone() }],
+            configurations: vec![ConfigurationAt { from: Index::ZERO, configuration: configuration() }],
             hard_state: recovered.hard_state,
             base: recovered.base,
             snapshot: LogId::ZERO,
@@ -133,7 +170,7 @@ impl<P: Modelled> Node<P> {
     }
 
     /// Loses what is not synced but the first `keep` writes (recovery makes those durable), and stops.
-    pub(super) fn crash(&mut self, keep: usize) {
+    fn crash(&mut self, keep: usize) -> Doings<P::Message> {
         self.replica = None;
         self.unsynced.truncate(keep);
         for write in std::mem::take(&mut self.unsynced) {
@@ -141,36 +178,8 @@ impl<P: Modelled> Node<P> {
         }
         self.now = START;
         self.generators.clear();
-        self.renew_print();
-    }
-
-    /// One message.
-    pub(super) fn deliver(&mut self, from: NodeId, frame: Frame<P::Message>, lie: Lie) -> Doings<P::Message> {
-        let Frame { message, entries } = frame;
-        self.step(lie, |r| r.push(Input::Message { from, message, entries }))
-    }
-
-    /// Any other input.
-    pub(super) fn input(&mut self, input: Input<P::Message>, lie: Lie) -> Doings<P::Message> {
-        self.step(lie, |r| r.push(input))
-    }
-
-    /// Links came up or went down.
-    pub(super) fn links(&mut self, peers: &[NodeId], up: bool, lie: Lie) -> Doings<P::Message> {
-        self.step(lie, |r| peers.iter().for_each(|p| r.set_link(*p, up)))
-    }
-
-    /// The oldest write reaches the disk.
-    pub(super) fn sync(&mut self, lie: Lie) -> Doings<P::Message> {
-        let write = self.unsynced.remove(0);
-        write.ops.iter().for_each(|op| self.durable.follow(op));
-        self.step(lie, |r| r.persisted(write.ticket))
-    }
-
-    /// Its timer fires.
-    pub(super) fn timeout(&mut self, lie: Lie) -> Doings<P::Message> {
-        self.now = self.deadline().unwrap_or(self.now).max(self.now);
-        self.step(lie, |_| {})
+        self.look();
+        Doings { frames: Vec::new(), applied: Vec::new(), broken: None }
     }
 
     /// Gives the replica its inputs, steps it, and carries out what follows, as every driver does.
@@ -182,7 +191,7 @@ impl<P: Modelled> Node<P> {
             let text = text.or_else(|| panic.downcast_ref::<&str>().map(|s| (*s).to_owned()));
             doings.broken = Some(text.unwrap_or_else(|| "a panic".to_owned()));
         }
-        self.renew_print();
+        self.look();
         doings
     }
 
@@ -225,7 +234,9 @@ impl<P: Modelled> Node<P> {
         }
     }
 
-    fn renew_print(&mut self) {
+    /// Renews the status and the print.
+    fn look(&mut self) {
+        self.status = self.replica.as_ref().map(Replica::status);
         let mut print = Print::new(self.now, &self.generators);
         (&self.replica, &self.durable, &self.unsynced).hash(&mut print);
         self.print = print.finish();
@@ -239,4 +250,9 @@ fn read(durable: &DiskImage, unsynced: &[Write], span: Span) -> Result<Vec<Entry
     let run = image.entries.range(span.from..=span.to).zip(span.from.0..);
     let found: Vec<Entry> = run.take_while(|((i, _), n)| i.0 == *n).map(|((_, e), _)| e.clone()).collect();
     if found.is_empty() { Err(Missing) } else { Ok(found) }
+}
+
+/// Ids 1 to [`NODES`], all voters.
+fn configuration() -> Configuration {
+    Configuration::of_voters((1..=NODES).map(NodeId))
 }

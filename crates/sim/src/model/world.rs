@@ -12,10 +12,11 @@
 //! Wires keep the order of each link. On links that need not be FIFO, a message may overtake others, at the price of
 //! a budget; a loss there is silent, on FIFO links it breaks the link (requirement S26: a lost byte ends a connection).
 
-use super::node::{Doings, Node};
+use super::node::Node;
 use super::print::plain;
+use super::steps::{Packet, Steps, Stimulus};
 use super::{Modelled, Scope};
-use replog::{Body, Configuration, Entry, Epoch, Frame, Input, LogId, NodeId, Phase, Role, Stamp};
+use replog::{Body, Entry, Epoch, LogId, NodeId, Phase, Role};
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
@@ -38,15 +39,6 @@ pub(super) enum Action {
     Notice(NodeId, NodeId),
     Break(NodeId, NodeId),
     Connect(NodeId, NodeId),
-}
-
-/// A message under way.
-#[derive(Debug)]
-pub(super) struct Packet<M> {
-    from: NodeId,
-    to: NodeId,
-    frame: Frame<M>,
-    print: u64,
 }
 
 /// How often each bounded thing has happened.
@@ -110,7 +102,7 @@ fn pair(a: NodeId, b: NodeId) -> (NodeId, NodeId) {
 
 impl<P: Modelled> World<P> {
     /// All nodes open on empty disks, all links up.
-    pub(super) fn new(scope: &Scope) -> Self {
+    pub(super) fn new(steps: &Steps<P>) -> Self {
         let ids = || (1..=NODES).map(NodeId);
         let mut world = Self {
             nodes: ids().map(|id| Arc::new(Node::new(id))).collect(),
@@ -121,14 +113,14 @@ impl<P: Modelled> World<P> {
             chosen: Vec::new(),
             leaders: Vec::new(),
             broken: None,
-            is_bag: !P::GUARANTEES.fifo_links && scope.overtakes == Scope::UNLIMITED,
+            is_bag: !P::GUARANTEES.fifo_links && steps.scope.overtakes == Scope::UNLIMITED,
         };
         for id in ids() {
-            world.with(id, |n| n.open(&configuration(), scope));
+            world.step(id, &Stimulus::Open, steps);
         }
         for a in ids() {
             for b in ids().filter(|b| a < *b) {
-                world.connect(a, b, scope);
+                world.connect(a, b, steps);
             }
         }
         world
@@ -277,65 +269,59 @@ impl<P: Modelled> World<P> {
     // ---- how it happens ----------------------------------------------------------------------------------------
 
     /// The state after `action`.
-    pub(super) fn act(&mut self, action: Action, scope: &Scope) {
-        let lie = scope.lie;
+    pub(super) fn act(&mut self, action: Action, steps: &Steps<P>) {
         match action {
             Action::Deliver(at) => {
                 let packet = self.wires.remove(at);
                 let overtook = self.wires.iter().take(at).any(|p| (p.from, p.to) == (packet.from, packet.to));
                 self.spent.overtakes += u8::from(overtook && !self.is_bag);
-                self.deliver(&packet, scope);
+                self.step(packet.to, &Stimulus::Deliver(&packet), steps);
             }
             Action::Duplicate(at) => {
                 self.spent.duplicates += 1;
                 let packet = Arc::clone(&self.wires[at]);
-                self.deliver(&packet, scope);
+                self.step(packet.to, &Stimulus::Deliver(&packet), steps);
             }
             Action::Lose(at) => {
                 self.spent.losses += 1;
                 self.wires.remove(at);
             }
-            Action::Sync(id) => self.with(id, |n| n.sync(lie)),
+            Action::Sync(id) => self.step(id, &Stimulus::Sync, steps),
             Action::Timeout(id) => {
                 let beats = self.node(id).status().is_some_and(|s| s.role == Role::Leader);
                 *if beats { &mut self.spent.heartbeats } else { &mut self.spent.timeouts } += 1;
-                self.with(id, |n| n.timeout(lie));
+                self.step(id, &Stimulus::Timeout, steps);
             }
             Action::Propose(id) => {
                 self.spent.commands += 1;
-                let commands = vec![bytes::Bytes::copy_from_slice(&[self.spent.commands])];
-                self.with(id, |n| n.input(Input::Propose { stamp: Stamp(1), commands }, lie));
+                self.step(id, &Stimulus::Propose(self.spent.commands), steps);
             }
             Action::Crash(id, keep) => {
-                self.crash(id, keep);
-                if scope.is_brief {
-                    self.restart(id, scope);
+                self.crash(id, keep, steps);
+                if steps.scope.is_brief {
+                    self.step(id, &Stimulus::Open, steps);
                     // Nobody else can be down: a crash that is brief leaves nobody down.
-                    Self::ids().filter(|p| *p != id).for_each(|peer| self.connect(id, peer, scope));
+                    Self::ids().filter(|p| *p != id).for_each(|peer| self.connect(id, peer, steps));
                 }
             }
-            Action::Restart(id) => self.restart(id, scope),
+            Action::Restart(id) => self.step(id, &Stimulus::Open, steps),
             Action::Notice(who, whom) => {
                 self.unaware.retain(|u| *u != (who, whom));
-                self.with(who, |n| n.links(&[whom], false, lie));
+                self.step(who, &Stimulus::Link(whom, false), steps);
             }
             Action::Break(a, b) => {
                 self.spent.losses += 1;
                 self.unlink(a, b);
-                self.with(a, |n| n.links(&[b], false, lie));
-                self.with(b, |n| n.links(&[a], false, lie));
+                self.step(a, &Stimulus::Link(b, false), steps);
+                self.step(b, &Stimulus::Link(a, false), steps);
             }
-            Action::Connect(a, b) => self.connect(a, b, scope),
+            Action::Connect(a, b) => self.connect(a, b, steps),
         }
     }
 
-    fn deliver(&mut self, packet: &Packet<P::Message>, scope: &Scope) {
-        self.with(packet.to, |n| n.deliver(packet.from, packet.frame.clone(), scope.lie));
-    }
-
-    fn crash(&mut self, id: NodeId, keep: usize) {
+    fn crash(&mut self, id: NodeId, keep: usize, steps: &Steps<P>) {
         self.spent.crashes += 1;
-        Arc::make_mut(&mut self.nodes[id.0 as usize - 1]).crash(keep);
+        self.step(id, &Stimulus::Crash(keep), steps);
         self.unaware.retain(|(who, _)| *who != id);
         for peer in Self::ids().filter(|p| *p != id) {
             if self.links.contains(&pair(id, peer)) {
@@ -348,43 +334,37 @@ impl<P: Modelled> World<P> {
         self.unaware.sort_unstable();
     }
 
-    /// The node comes back; its links do one by one.
-    fn restart(&mut self, id: NodeId, scope: &Scope) {
-        self.with(id, |n| n.open(&configuration(), scope));
-    }
-
     fn unlink(&mut self, a: NodeId, b: NodeId) {
         self.links.retain(|l| *l != pair(a, b));
         self.wires.retain(|p| pair(p.from, p.to) != pair(a, b));
     }
 
-    fn connect(&mut self, a: NodeId, b: NodeId, scope: &Scope) {
+    /// After a restart, links come up one by one.
+    fn connect(&mut self, a: NodeId, b: NodeId, steps: &Steps<P>) {
         for (who, whom) in [(a, b), (b, a)] {
             if self.unaware.contains(&(who, whom)) {
                 self.unaware.retain(|u| *u != (who, whom));
-                self.with(who, |n| n.links(&[whom], false, scope.lie));
+                self.step(who, &Stimulus::Link(whom, false), steps);
             }
         }
         self.links.push(pair(a, b));
         self.links.sort_unstable();
-        self.with(a, |n| n.links(&[b], true, scope.lie));
-        self.with(b, |n| n.links(&[a], true, scope.lie));
+        self.step(a, &Stimulus::Link(b, true), steps);
+        self.step(b, &Stimulus::Link(a, true), steps);
     }
 
     /// Steps a node and takes note of all that it did.
-    fn with(&mut self, id: NodeId, step: impl FnOnce(&mut Node<P>) -> Doings<P::Message>) {
-        let doings = step(Arc::make_mut(&mut self.nodes[id.0 as usize - 1]));
-        for (to, frame) in doings.frames {
-            if self.links.contains(&pair(id, to)) {
-                let print = plain(&(id, to, &frame));
-                self.wires.push(Arc::new(Packet { from: id, to, frame, print }));
-            }
-        }
+    fn step(&mut self, id: NodeId, stimulus: &Stimulus<'_, P::Message>, steps: &Steps<P>) {
+        let at = id.0 as usize - 1;
+        let step = steps.take(&self.nodes[at], stimulus);
+        self.nodes[at] = Arc::clone(&step.node);
+        let carried = step.packets.iter().filter(|p| self.links.contains(&pair(p.from, p.to)));
+        self.wires.extend(carried.cloned());
         // Only the order within a link means something: links in a fixed order make equal states equal.
         let is_bag = self.is_bag;
         self.wires.sort_by_key(|p| (p.from, p.to, if is_bag { p.print } else { 0 }));
-        let mut broken = doings.broken.map(|why| format!("{id}: {why}"));
-        for entry in &doings.applied {
+        let mut broken = step.broken.as_ref().map(|why| format!("{id}: {why}"));
+        for entry in &step.applied {
             broken = broken.or(self.apply(id, entry));
         }
         broken = broken.or(self.witness(id));
@@ -459,9 +439,4 @@ impl<P: Modelled> World<P> {
         };
         Self::ids().map(line).collect::<Vec<_>>().join("; ")
     }
-}
-
-/// Ids 1 to 3, all voters.
-fn configuration() -> Configuration {
-    Configuration::of_voters((1..=NODES).map(NodeId))
 }
