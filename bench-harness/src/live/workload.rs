@@ -6,6 +6,7 @@
 //!  /set/…        created once, never touched again                        C2
 //!  /seq/s…       sequential nodes, some ephemeral, some deleted            C6
 //!  /eph/0..5     ephemerals that all clients want                          C7
+//!  /lock, /q     a lock and a queue (history::recipe)                      C11
 //! ```
 //!
 //! Values are unique in a run (`client.counter`), balances carry such a tag behind the amount. A client believes what
@@ -13,6 +14,7 @@
 
 use super::chance::Chance;
 use super::source::{Next, Source};
+use history::recipe::{LOCK, LOCKED, Lock, QUEUE};
 use history::{CreateMode, Op, Outcome, Reply, WatchMode};
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -27,7 +29,7 @@ pub(crate) const OPENING: i64 = 100;
 const NAMES: u64 = 6;
 
 /// Nodes above all others.
-pub(crate) const PARENTS: [&str; 5] = ["/reg", "/bank", "/set", "/seq", "/eph"];
+pub(crate) const PARENTS: [&str; 8] = ["/reg", "/bank", "/set", "/seq", "/eph", LOCK, LOCKED, QUEUE];
 
 /// What has to exist before the load begins.
 pub(crate) fn foundation() -> Vec<Op> {
@@ -63,6 +65,9 @@ pub(crate) struct Workload {
     pub(crate) mixes_watches: bool,
     beliefs: BTreeMap<String, Belief>,
     numbered: Vec<String>,
+    lock: Lock,
+    /// The first item of the queue as last read.
+    item: Option<String>,
     follow_up: Option<Op>,
     acts: u64,
 }
@@ -80,6 +85,8 @@ impl Workload {
             mixes_watches: true,
             beliefs: BTreeMap::new(),
             numbered: Vec::new(),
+            lock: Lock::new(client),
+            item: None,
             follow_up: None,
             acts: 0,
         }
@@ -119,7 +126,7 @@ impl Workload {
             return op;
         }
         let watch = self.chance.percent(18);
-        match self.chance.weighted([22, 19, 8, 6, 9, 4, 5, 10, 6, 4, 6, 2, 4, 3, 1].into_iter()) {
+        match self.chance.weighted([22, 19, 8, 6, 9, 4, 5, 10, 6, 4, 6, 2, 4, 3, 5, 4, 1].into_iter()) {
             0 => {
                 let (path, data) = (self.register(), self.value());
                 let version = self.version(&path);
@@ -167,6 +174,8 @@ impl Workload {
                 Op::Create { path: format!("/set/{data}"), data, mode: CreateMode::Persistent }
             }
             13 => self.bundle(),
+            14 => self.lock.ask(),
+            15 => self.queue(),
             _ => self.lasting_watch(),
         }
     }
@@ -214,6 +223,18 @@ impl Workload {
         Op::Multi { ops }
     }
 
+    /// Takes the first item that it knows of, or looks for one, or puts one in.
+    fn queue(&mut self) -> Op {
+        match self.item.take() {
+            Some(path) => Op::Delete { path, version: -1 },
+            None if self.chance.percent(50) => Op::Children { path: QUEUE.to_owned(), watch: false },
+            None => {
+                let mode = CreateMode::PersistentSequential;
+                Op::Create { path: format!("{QUEUE}/n-"), data: self.value(), mode }
+            }
+        }
+    }
+
     fn lasting_watch(&mut self) -> Op {
         if !self.mixes_watches {
             // Nothing else is ever watched there.
@@ -248,7 +269,13 @@ impl Source for Workload {
     }
 
     fn answered(&mut self, op: &Op, outcome: Option<&Outcome>) {
+        self.lock.answered(op, outcome);
         match (op, outcome) {
+            (Op::Children { path, .. }, Some(Outcome::Ok(Reply::Children { names, .. })))
+                if path == QUEUE =>
+            {
+                self.item = names.iter().min().map(|name| format!("{QUEUE}/{name}"));
+            }
             (Op::Get { path, .. }, Some(Outcome::Ok(Reply::Data { data, stat }))) => {
                 self.believe(path, data, stat.version);
             }

@@ -14,6 +14,7 @@ mod facts;
 mod intern;
 pub mod jsonl;
 mod model;
+pub mod recipe;
 mod record;
 mod register;
 mod replay;

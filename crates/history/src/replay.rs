@@ -430,7 +430,7 @@ impl<'h, 's> Replay<'h, 's> {
                 // It may have been deleted before: no change that could be relied upon.
                 self.past.maybe(zxid, path);
                 self.past.maybe(zxid, self.model.names.parent(path));
-                self.forget(path);
+                self.forget_from(path, zxid);
             }
         }
         self.model.end_session(session, zxid);
@@ -443,10 +443,18 @@ impl<'h, 's> Replay<'h, 's> {
         }
     }
 
+    /// It may have gone before this zxid: reads from here on tell nothing about its parent's children either.
+    fn forget_from(&mut self, path: Path, zxid: i64) {
+        self.forget(path);
+        let parent = self.model.names.parent(path);
+        let bits = self.doubts.of(parent, BOTH);
+        self.past.doubt(parent, zxid, self.model.node(parent).copied(), bits);
+    }
+
     /// A session must have ended at this zxid or before, it is not known when.
     pub(crate) fn conclude(&mut self, session: i64, zxid: i64) {
         for path in self.model.ephemerals(session) {
-            self.forget(path);
+            self.forget_from(path, zxid);
             // 1. n3's session makes /lock, and closes without an answer. 2. n4 asks for /lock, without an answer. 3. n3
             //    is told that it is over; whether /lock is there afterwards hangs on n4.
             if self.doubts.of(path, BOTH) == 0 || self.doubts.only_by_end(path, session) {

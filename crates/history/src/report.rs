@@ -12,7 +12,7 @@ use std::fmt::Write as _;
 pub const ENOUGH_PER_SECOND: f64 = 50.0;
 
 /// Every checker: its name, what it judges, and in which units it counts.
-const CHECKERS: [(&str, &str, &str); 11] = [
+const CHECKERS: [(&str, &str, &str); 12] = [
     ("C1", "linearizable writes", "writes"),
     ("C2", "no lost or phantom writes", "final reads"),
     ("C3", "session order", "answers"),
@@ -22,6 +22,7 @@ const CHECKERS: [(&str, &str, &str); 11] = [
     ("C7", "sessions and ephemerals", "sessions"),
     ("C8", "watches", "events"),
     ("C9", "multi atomicity", "multis"),
+    ("C11", "recipes: lock, queue", "holders, items"),
     ("C14", "commits after healing", "clients"),
     ("format", "the record itself", "lines"),
 ];
@@ -88,7 +89,15 @@ pub fn tell(history: &History, checked: &Checked) -> String {
             tally.judged, tally.skipped
         );
     }
-    let _ = writeln!(text, "C10 (quotas, containers, TTL) and C11 (recipes) are not recorded yet.");
+    if checked.overlaps > 0 {
+        let _ = writeln!(
+            text,
+            "C11: {} times a client took the lock while an earlier holder had not heard yet of its session's end: \
+             expected, and what fencing is for.",
+            checked.overlaps
+        );
+    }
+    let _ = writeln!(text, "C10 (quotas, containers, TTL) is not recorded yet.");
     for finding in &checked.findings {
         let _ = writeln!(text, "\n{}: {}", finding.checker, finding.text);
         for index in &finding.events {

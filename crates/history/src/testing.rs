@@ -11,8 +11,12 @@
 
 mod server;
 
+use crate::intern::suffix_of;
 use crate::model::Model;
-use crate::record::{CreateMode, Event, EventKind, FORMAT, Header, History, Op, Outcome, WatchMode, What};
+use crate::recipe::{LOCK, LOCKED, Lock, QUEUE};
+use crate::record::{
+    CreateMode, Event, EventKind, FORMAT, Header, History, Op, Outcome, Reply, WatchMode, What,
+};
 use server::{Command, ONCE, PERSISTENT, RECURSIVE, Server};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -96,6 +100,10 @@ struct Client {
     own: BTreeMap<String, u8>,
     kids: BTreeSet<String>,
     absent: BTreeSet<String>,
+    /// What it knows of the lock; made when it is first needed.
+    lock: Option<Lock>,
+    /// An item of the queue that it saw.
+    item: Option<String>,
 }
 
 struct World {
@@ -235,6 +243,9 @@ impl World {
     fn reply(&mut self, client: u32, call: u64, zxid: i64, outcome: Outcome, op: &Op) {
         let known = self.client(client);
         known.seen = known.seen.max(zxid);
+        if let Some(lock) = &mut known.lock {
+            lock.answered(op, Some(&outcome));
+        }
         match (op, &outcome) {
             (Op::Get { path, watch: true }, Outcome::Ok(_))
             | (Op::Exists { path, watch: true }, Outcome::Ok(_)) => {
@@ -247,6 +258,12 @@ impl World {
                 *known.own.entry(path.clone()).or_default() |= mode;
             }
             _ => {}
+        }
+        if let (Op::Children { path, .. }, Outcome::Ok(Reply::Children { names, .. })) = (op, &outcome)
+            && path == QUEUE
+        {
+            known.item =
+                names.iter().min_by_key(|name| suffix_of(name)).map(|name| format!("{QUEUE}/{name}"));
         }
         let ended = matches!(op, Op::Close);
         self.record(client, What::Return { call, zxid, outcome });
@@ -320,6 +337,9 @@ impl World {
         let mut closing = false;
         for (call, op) in std::mem::take(&mut self.client(client).pending) {
             closing |= matches!(op, Op::Close);
+            if let Some(lock) = &mut self.client(client).lock {
+                lock.answered(&op, None);
+            }
             self.record(client, What::Unknown { call });
         }
         self.client(client).connected = false;
@@ -333,7 +353,7 @@ impl World {
 
     fn set_up(&mut self) {
         (1..=CLIENTS).for_each(|client| self.connect(client));
-        for path in ["/a", "/b", "/q", "/bank", "/bank/x", "/bank/y", "/e", "/set"] {
+        for path in ["/a", "/b", "/q", "/bank", "/bank/x", "/bank/y", "/e", "/set", LOCK, LOCKED] {
             self.ask(1, Op::Create { path: path.into(), data: "100".into(), mode: CreateMode::Persistent });
             self.apply_all(self.clients.first().map_or(0, |client| client.server));
         }
@@ -382,7 +402,8 @@ impl World {
             self.record(client, What::Expired { session });
         }
         *self.client(client) = Client::default();
-        // The others stay alive meanwhile.
+        // The others stay alive meanwhile, and so on servers that are not behind for as long.
+        (0..SERVERS).for_each(|server| self.apply_all(server));
         for other in (1..=CLIENTS).filter(|other| *other != client) {
             let (session, sent_us) = (self.client(other).session, self.now_us);
             if self.client(other).connected {
@@ -396,7 +417,8 @@ impl World {
         let path = |rng: &mut Rng| rng.one_of(&["/a", "/b", "/a/k", "/b/k", "/e/l", "/missing"]).to_owned();
         let watch = self.rng.chance(40);
         match self.rng.below(100) {
-            0..=14 => Op::Get { path: path(&mut self.rng), watch },
+            0..=7 => self.client(client).lock.get_or_insert_with(|| Lock::new(client)).ask(),
+            8..=14 => Op::Get { path: path(&mut self.rng), watch },
             15..=22 => Op::Exists { path: path(&mut self.rng), watch },
             23..=30 => Op::Children { path: self.rng.one_of(&["/a", "/q", "/e", "/set"]).into(), watch },
             31..=44 => {
@@ -410,7 +432,10 @@ impl World {
             70..=73 => {
                 Op::Create { path: format!("/set/{client}-{data}"), data, mode: CreateMode::Persistent }
             }
-            74..=80 => Op::Delete { path: path(&mut self.rng), version: -1 },
+            74..=80 => {
+                let item = self.client(client).item.take();
+                Op::Delete { path: item.unwrap_or_else(|| path(&mut self.rng)), version: -1 }
+            }
             81..=86 => {
                 let amount = self.rng.below(50);
                 let part = |path: &str, amount| Op::Set { path: path.into(), data: amount, version: -1 };

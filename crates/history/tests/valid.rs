@@ -46,6 +46,18 @@ fn valid_histories_are_clean() {
     }
 }
 
+#[test]
+fn holders_and_items_are_judged_and_overlaps_counted() {
+    let wanted = |seed| Wanted { seed, operations: 400, faults: true, exact_reads: true };
+    let all = (0..20).map(|seed| check_all(&generate(wanted(seed))));
+    let (judged, overlaps) = all.fold((0, 0), |(judged, overlaps), checked| {
+        (judged + checked.coverage["C11"].judged, overlaps + checked.overlaps)
+    });
+    assert!(judged > 100, "{judged}");
+    // A client whose session expired without its knowledge, and another who took the lock.
+    assert!(overlaps > 0);
+}
+
 /// A service that does not say which change an event tells of (ZooKeeper 3.8): two clients, one persistent watch on /a,
 /// and `told` of the two changes of it.
 fn without_zxids(told: usize) -> History {

@@ -1,7 +1,7 @@
 //! The checkers, one file each, and what they have in common.
 //!
 //! ```text
-//!  History ─► Facts (calls, sessions, known zxids) ─┬─► C1 C3 C5 C6 C14 …        order, numbers, times
+//!  History ─► Facts (calls, sessions, known zxids) ─┬─► C1 C3 C5 C6 C11 C14 …    order, numbers, times
 //!                                                   └─► replay in zxid order ─┬─► C1 C4 C6 C7 C9   what the model says
 //!                                                                             └─► C8               changes, by zxid
 //! ```
@@ -17,6 +17,7 @@ mod c05_sync;
 mod c06_sequential;
 mod c07_sessions;
 mod c08_watches;
+mod c11_recipes;
 mod c14_liveness;
 
 use crate::facts::Facts;
@@ -52,6 +53,9 @@ pub struct Checked {
     pub findings: Vec<Finding>,
     /// Per checker.
     pub coverage: BTreeMap<&'static str, Tally>,
+    /// Times that a client took the lock of C11 while another, paused or cut off, still believed to hold it: expected,
+    /// and harmless to work that is fenced.
+    pub overlaps: u64,
 }
 
 /// More findings than this of one checker are not listed: they have the same cause.
@@ -108,6 +112,7 @@ pub fn check_all(history: &History) -> Checked {
     c06_sequential::check(&facts, &mut sink);
     c07_sessions::check(&facts, &ends, &mut sink);
     c08_watches::check(&facts, &mut replayed, &mut sink);
+    c11_recipes::check(&facts, &mut sink);
     c14_liveness::check(&facts, &mut sink);
     sink.checked
 }

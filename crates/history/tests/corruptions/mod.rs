@@ -1,6 +1,7 @@
 //! What can be done to a history. Each changes as little as it can.
 
 mod case;
+mod recipes;
 
 pub use case::Case;
 use history::{CreateMode, Event, EventKind, Op, Outcome, Reply, Stat, What};
@@ -143,6 +144,9 @@ pub const ALL: &[Corruption] = &[
             done
         })
     }),
+    plain("an older ticket holds the lock again", "C11", recipes::older_ticket),
+    plain("work of one who held the lock before", "C11", recipes::late_work),
+    plain("an item had twice", "C11", recipes::item_twice),
     plain("a client that stays without an answer", "C14", no_answer_after_healing),
 ];
 
@@ -482,7 +486,16 @@ fn events_swapped(case: &mut Case) -> bool {
 }
 
 fn missed_across_reconnect(case: &mut Case) -> bool {
-    let found = case.history.events.iter().position(|e| matches!(e.what, What::Watch { zxid: -1, .. }));
+    // Of a path that no call without an answer may have changed.
+    let open = |path: &str| {
+        let unanswered = case.calls.iter().filter(|(_, (_, to))| to.is_none());
+        unanswered.map(|(call, _)| format!("{:?}", case.op(*call).0)).any(|op| op.contains(path))
+    };
+    let found = case
+        .history
+        .events
+        .iter()
+        .position(|e| matches!(&e.what, What::Watch { zxid: -1, path, .. } if !open(path)));
     if let Some(at) = found {
         case.history.events.remove(at);
     }

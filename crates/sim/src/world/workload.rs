@@ -5,11 +5,13 @@
 //!  /bank/a0 … a3  transfers by multi: the sum never changes                C9
 //!  /q/n-          sequential nodes, some of them ephemeral                 C6
 //!  /e/…           ephemerals                                               C7
+//!  /lock, /q      a lock and a queue (history::recipe)                      C11
 //! ```
 //!
 //! Every written value is unique, but for the bank's balances.
 
-use history::{CreateMode, Op, WatchMode};
+use history::recipe::{LOCK, LOCKED, Lock, QUEUE};
+use history::{CreateMode, Op, Outcome, Reply, WatchMode};
 use replog::Rng;
 use std::collections::BTreeMap;
 
@@ -20,7 +22,7 @@ const BALANCE: i64 = 100;
 const STANDING: usize = 12;
 
 /// What one client knows and wants.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Wishes {
     client: u32,
     written: u64,
@@ -28,13 +30,24 @@ pub(crate) struct Wishes {
     seen: BTreeMap<String, (String, i32)>,
     /// Sequential nodes of its own making.
     own: Vec<String>,
+    lock: Lock,
+    /// The first item of the queue as last read.
+    item: Option<String>,
     /// To be asked before anything else, the last one first.
     pub(crate) first: Vec<Op>,
 }
 
 impl Wishes {
     pub(crate) fn new(client: u32) -> Self {
-        Self { client, ..Self::default() }
+        Self {
+            client,
+            written: 0,
+            seen: BTreeMap::new(),
+            own: Vec::new(),
+            lock: Lock::new(client),
+            item: None,
+            first: Vec::new(),
+        }
     }
 
     /// What somebody has to make before the rest makes sense.
@@ -48,7 +61,7 @@ impl Wishes {
         let mut bank = vec![make("/bank", String::new())];
         bank.extend(accounts);
         self.first.push(Op::Multi { ops: bank });
-        self.first.extend(["/q", "/e"].map(|path| make(path, String::new())));
+        self.first.extend([QUEUE, "/e", LOCK, LOCKED].map(|path| make(path, String::new())));
     }
 
     /// The next operation.
@@ -61,13 +74,14 @@ impl Wishes {
             0..=19 => self.set(key, rng),
             20..=30 => self.create(key, CreateMode::Persistent),
             31..=37 => Op::Delete { version: self.expected(&key, rng), path: key },
-            38..=55 => {
+            38..=42 => self.lock.ask(),
+            43..=55 => {
                 let path = if rng.one_in(4) { format!("/bank/a{}", rng.below(ACCOUNTS)) } else { key };
                 Op::Get { path, watch: rng.below(10) < 3 }
             }
             56..=61 => Op::Exists { path: key, watch: rng.below(10) < 4 },
             62..=67 => {
-                let path = ["/", "/q", "/e", "/bank"][rng.below(4) as usize].to_owned();
+                let path = ["/", QUEUE, "/e", "/bank"][rng.below(4) as usize].to_owned();
                 Op::Children { path, watch: rng.below(10) < 3 }
             }
             68..=72 => {
@@ -94,15 +108,24 @@ impl Wishes {
         Op::Create { path: "/p-".to_owned(), data: self.value(), mode: CreateMode::EphemeralSequential }
     }
 
-    /// A read or a create has told what a node holds.
-    pub(crate) fn saw(&mut self, path: &str, data: &str, version: i32) {
-        self.seen.insert(path.to_owned(), (data.to_owned(), version));
-    }
-
-    /// A sequential node was made.
-    pub(crate) fn made(&mut self, path: &str) {
-        if path.starts_with("/q/n-") {
-            self.own.push(path.to_owned());
+    /// An answer, in the order of the questions; `None`: there will be none.
+    pub(crate) fn answered(&mut self, op: &Op, outcome: Option<&Outcome>) {
+        self.lock.answered(op, outcome);
+        match (op, outcome) {
+            (Op::Get { path, .. }, Some(Outcome::Ok(Reply::Data { data, stat }))) => {
+                self.seen.insert(path.clone(), (data.clone(), stat.version));
+            }
+            (Op::Create { .. }, Some(Outcome::Ok(Reply::Created { path, .. })))
+                if path.starts_with("/q/n-") =>
+            {
+                self.own.push(path.clone());
+            }
+            (Op::Children { path, .. }, Some(Outcome::Ok(Reply::Children { names, .. })))
+                if path == QUEUE =>
+            {
+                self.item = names.iter().min().map(|name| format!("{QUEUE}/{name}"));
+            }
+            _ => {}
         }
     }
 
@@ -135,6 +158,9 @@ impl Wishes {
     }
 
     fn enqueue(&mut self, rng: &mut Rng) -> Op {
+        if let Some(path) = self.item.take() {
+            return Op::Delete { path, version: -1 };
+        }
         if self.own.len() > STANDING {
             return Op::Delete { path: self.own.swap_remove(0), version: -1 };
         }

@@ -84,6 +84,7 @@ impl<P: Simulated> World<'_, P> {
         let was = self.clients[c].state;
         for sent in std::mem::take(&mut self.clients[c].sent) {
             self.figures.unknown += 1;
+            self.clients[c].wishes.answered(&sent.op, None);
             self.record(c, What::Unknown { call: sent.call });
         }
         if was == State::Steady {
@@ -180,12 +181,7 @@ impl<P: Simulated> World<'_, P> {
             }
             _ => {}
         }
-        if let (Op::Get { path, .. }, Outcome::Ok(Reply::Data { data, stat })) = (op, outcome) {
-            client.wishes.saw(path, data, stat.version);
-        }
-        if let (Op::Create { .. }, Outcome::Ok(Reply::Created { path, .. })) = (op, outcome) {
-            client.wishes.made(path);
-        }
+        client.wishes.answered(op, Some(outcome));
         if let (true, Op::Children { path, .. }, Outcome::Ok(Reply::Children { names, .. })) =
             (client.pinned.is_some(), op, outcome)
         {
