@@ -23,7 +23,7 @@ pub struct ModelArguments {
     /// Threads.
     #[arg(long, default_value_t = 1)]
     threads: usize,
-    /// Transitions in millions per backend and scope; a bound on memory (about 20 bytes each).
+    /// Transitions in millions per backend and scope; a bound on memory (about 20 bytes for each state, one in three).
     #[arg(long, default_value_t = 400)]
     millions: u64,
     /// A rule to switch off, by its name in the bug bank; needs a build with the feature `mutants`.
@@ -186,7 +186,7 @@ pub fn run(arguments: &ModelArguments) -> Result<bool, String> {
 }
 
 const HEAD: &str =
-    "backend scope                  transitions       states  depth       time  space        verdict";
+    "backend scope                      transitions       states  depth       time  space        verdict";
 
 fn space(outcome: &Outcome) -> &'static str {
     match outcome.cut {
@@ -211,7 +211,7 @@ fn verdict(outcome: &Outcome) -> &'static str {
 
 fn row(o: &Outcome) -> String {
     format!(
-        "{:<7} {:<20} {:>13} {:>12} {:>6} {:>8.1} s  {:<12} {}",
+        "{:<7} {:<24} {:>13} {:>12} {:>6} {:>8.1} s  {:<12} {}",
         o.backend,
         o.scope.name,
         o.generated,

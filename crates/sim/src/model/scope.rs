@@ -90,33 +90,19 @@ impl Scope {
         ]
     }
 
-    /// As large as finishes in minutes per backend, and beyond.
+    /// As large as finishes in minutes per backend, up to an hour for Zab, and beyond.
     #[must_use]
     pub fn full(backend: Backend) -> Vec<Self> {
-        let is_zab = backend == Backend::Zab;
+        let crash = |name| Self { is_hasty: true, is_brief: true, crashes: 1, ..Self::calm(name) };
         vec![
-            Self {
-                is_textbook: true,
-                is_hasty: true,
-                is_brief: true,
-                crashes: 1,
-                commands: if is_zab { 1 } else { 2 },
-                ..Self::calm("crash, textbook")
-            },
-            Self { is_hasty: true, is_brief: true, crashes: 1, ..Self::calm("crash, hardened") },
-            Self {
-                is_textbook: true,
-                is_hasty: true,
-                is_brief: true,
-                crashes: 1,
-                losses: 1,
-                commands: 2,
-                ..Self::calm("crash and loss")
-            },
+            Self { is_textbook: true, commands: 2, ..crash("crash, textbook") },
+            crash("crash, hardened"),
+            Self { is_textbook: true, losses: 1, commands: 2, ..crash("crash and loss, textbook") },
+            Self { losses: 1, ..crash("crash and loss, hardened") },
             Self { timeouts: 2, ..Self::calm("elections, hardened") },
             Self {
                 is_textbook: true,
-                timeouts: if is_zab { 2 } else { 1 },
+                timeouts: if backend == Backend::Zab { 2 } else { 1 },
                 losses: 1,
                 overtakes: 1,
                 commands: 2,
