@@ -80,3 +80,14 @@ pub enum Fatal {
         thread: &'static str,
     },
 }
+
+impl From<WalError> for StartError {
+    fn from(e: WalError) -> Self {
+        match e {
+            WalError::ForeignProtocol { .. }
+            | WalError::ForeignCluster { .. }
+            | WalError::ForeignNode { .. } => Self::Identity(e),
+            _ => Self::Storage(e),
+        }
+    }
+}

@@ -1,9 +1,9 @@
 //! Starting and ending a node: recovery, threads, sockets.
 //!
-//! Recovery: 1. the log is opened (it syncs what it found before it reports it, and refuses another protocol's,
-//! cluster's or server's directory); 2. snapshots are opened with the log's base, which tells whether a staged one
-//! had been accepted; 3. the newest whole snapshot becomes the application's state; 4. the core opens on the rest and
-//! the log above the snapshot is applied as it commits.
+//! Recovery (storage.rs): 1. the log is opened (it syncs what it found before it reports it, and refuses another
+//! protocol's, cluster's or server's directory); 2. snapshots are opened with the log's base, which tells whether a
+//! staged one had been accepted; 3. the newest whole snapshot becomes the application's state; 4. the core opens on
+//! the rest and the log above the snapshot is applied as it commits.
 
 use crate::apply_thread::{Applier, Appliers, ApplyQueue, ApplyThread, Cadence};
 use crate::codec::{Decoder, Encoder};
@@ -15,23 +15,20 @@ use crate::log_thread::LogThread;
 use crate::queue::{Durable, Queue};
 use crate::reader_thread::{ReaderThread, Reads};
 use crate::snapshots::Snapshots;
+use crate::storage::{Keeping, Storage};
 use crate::story::Tracer;
 use crate::transport::Transport;
 use crate::watchdog::{Leash, Watchdog};
 use crate::{Application, Fatal, NodeConfig, NodeHandle, StartError};
 use parking_lot::Mutex;
-use replog::{
-    Configuration, ConfigurationAt, Index, LogId, LogOp, LogStore, Recovered, Replica, ReplicatedLog, Setup,
-    Write,
-};
+use replog::{Configuration, LogStore, Replica, ReplicatedLog, Setup, Write};
 use std::io;
 use std::net::{SocketAddr, TcpListener};
-use std::path::Path;
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 use tokio::runtime::Runtime;
-use wal::{Disk, SnapshotOptions, SnapshotStore, Wal, WalError, WalReader};
+use wal::{Disk, Identity, SnapshotOptions, WalReader};
 
 /// How long the end waits for streams that were cut.
 const LAST_STREAMS: Duration = Duration::from_secs(2);
@@ -116,8 +113,8 @@ where
         Some(seed) => seed,
         None => getrandom::u64().map_err(|e| StartError::Config(format!("no randomness: {e}")))?,
     };
-    let storage = Storage::open::<P>(&config, disk, &*app)?;
-    let setup = storage.setup::<P>(&config, options, seed);
+    let storage = Storage::open(disk, config.keeping(P::NAME), &*app)?;
+    let setup = storage.setup(options, seed);
     let listener = listen(&config)?;
     let address = listener.as_ref().and_then(|l| l.local_addr().ok());
     let runtime = tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build()?;
@@ -145,6 +142,19 @@ fn listen(config: &NodeConfig) -> Result<Option<TcpListener>, StartError> {
 }
 
 impl NodeConfig {
+    fn keeping(&self, protocol: &str) -> Keeping {
+        let identity = Identity { protocol: protocol.into(), cluster: self.cluster, node: self.id };
+        Keeping {
+            identity,
+            log_dir: self.log_dir.as_deref().unwrap_or(&self.data_dir).join("log"),
+            snapshot_dir: self.data_dir.join("snapshots"),
+            log: self.wal.clone(),
+            snapshots: SnapshotOptions { keep: self.snapshots_kept as usize, ..SnapshotOptions::default() },
+            configuration: self.configuration.clone(),
+            may_vote: self.may_vote,
+        }
+    }
+
     fn check(&self) -> Result<(), StartError> {
         let fault = |text: String| Err(StartError::Config(text));
         if !self.configuration.is_sound() {
@@ -158,87 +168,6 @@ impl NodeConfig {
         }
         Ok(())
     }
-}
-
-/// What the disk holds.
-struct Storage<D: Disk> {
-    wal: Wal<D>,
-    store: SnapshotStore<D>,
-    recovered: Recovered,
-    snapshot: LogId,
-    configurations: Vec<ConfigurationAt>,
-}
-
-impl<D: Disk> Storage<D> {
-    fn open<P: ReplicatedLog>(
-        config: &NodeConfig,
-        disk: D,
-        app: &dyn Application,
-    ) -> Result<Self, StartError> {
-        let identity = wal::Identity { protocol: P::NAME.into(), cluster: config.cluster, node: config.id };
-        let log_dir = config.log_dir.as_deref().unwrap_or(&config.data_dir).join("log");
-        let (mut wal, mut recovered) =
-            Wal::open(disk.clone(), log_dir, identity.clone(), config.wal.clone())?;
-        let keep = SnapshotOptions { keep: config.snapshots_kept as usize, ..SnapshotOptions::default() };
-        let dir = config.data_dir.join("snapshots");
-        let store = SnapshotStore::open(disk, dir, identity, keep, recovered.base)?;
-        let loaded = store.load_newest(|meta, from| app.install(meta.at, from))?;
-        let meta = loaded.map(|(meta, ())| meta);
-        let snapshot = meta.as_ref().map_or(LogId::ZERO, |m| m.at);
-        if snapshot.index < recovered.base.index {
-            return Err(StartError::SnapshotLost { base: recovered.base });
-        }
-        if wal.is_new() && snapshot > LogId::ZERO {
-            if config.may_vote {
-                return Err(StartError::LogLost { dir: log_dir_of(config) });
-            }
-            wal.append(&[LogOp::Purge { upto: snapshot }])?;
-            wal.sync()?;
-            recovered.base = snapshot;
-        }
-        wal.cover(&mut recovered, snapshot)?;
-        let bootstrap =
-            || vec![ConfigurationAt { from: Index::ZERO, configuration: config.configuration.clone() }];
-        let configurations =
-            meta.map(|m| m.configurations).filter(|c| !c.is_empty()).unwrap_or_else(bootstrap);
-        Ok(Self { wal, store, recovered, snapshot, configurations })
-    }
-
-    fn setup<P: ReplicatedLog>(
-        &self,
-        config: &NodeConfig,
-        options: P::Options,
-        seed: u64,
-    ) -> Setup<P::Options> {
-        let Recovered { hard_state, base, entries, damaged } = self.recovered.clone();
-        let known = |index| entries.binary_search_by_key(&index, |e| e.id.index).is_ok();
-        // An entry whose very id is lost may be one that this node acknowledged.
-        let whole = damaged.iter().all(|span| (span.from.0..=span.to.0).all(|i| known(Index(i))));
-        if !whole {
-            tracing::warn!(node = %config.id, ?damaged, "the log has lost entries: this node may not vote");
-        }
-        let setup = Setup {
-            id: config.id,
-            seed,
-            configurations: self.configurations.clone(),
-            hard_state,
-            base,
-            snapshot: self.snapshot,
-            entries,
-            damaged,
-            may_vote: config.may_vote && whole,
-            options,
-        };
-        let Setup { snapshot, may_vote, .. } = &setup;
-        let last = setup.entries.last().map_or(base, |e| e.id);
-        tracing::info!(node = %config.id, protocol = P::NAME, %base, %snapshot, %last, may_vote, "recovered");
-        setup
-    }
-}
-
-fn log_dir_of(config: &NodeConfig) -> std::path::PathBuf {
-    let dir: &Path = config.log_dir.as_deref().unwrap_or(&config.data_dir);
-    dir.join("log")
 }
 
 /// Ends the other threads when one ends, and tells of a panic.
@@ -491,17 +420,6 @@ impl<P: ReplicatedLog + Send + 'static, D: Disk> CoreThread<P, D> {
             && e.is_panic()
         {
             std::panic::resume_unwind(e.into_panic());
-        }
-    }
-}
-
-impl From<WalError> for StartError {
-    fn from(e: WalError) -> Self {
-        match e {
-            WalError::ForeignProtocol { .. }
-            | WalError::ForeignCluster { .. }
-            | WalError::ForeignNode { .. } => Self::Identity(e),
-            _ => Self::Storage(e),
         }
     }
 }

@@ -1,7 +1,6 @@
 //! One node: what survives its process (disk, clock), and the process itself.
 //!
-//! Starting mirrors `node::start_on`: the log is opened (it syncs what it found before it reports it), then the snapshots
-//! with the log's base, then the newest whole snapshot becomes the application's state, then the core opens on the rest.
+//! It starts with `node::Storage`, as a real one does, on a disk in memory.
 
 use super::client::Conn;
 use super::clock::Clock;
@@ -10,10 +9,10 @@ use super::settings::Settings;
 use super::snapshots::Snapshots;
 use crate::schedule::CrashKind;
 use bytes::Bytes;
-use node::{Application, NodeHandle};
+use node::{Keeping, NodeHandle, Storage};
 use replog::{
-    Configuration, ConfigurationAt, Entry, Index, LogId, LogOp, LogStore, NodeId, Recovered, Replica,
-    ReplicatedLog, Role, Setup, Stamp, Status, Ticket, Write,
+    Configuration, ConfigurationAt, Entry, LogId, LogStore, NodeId, Replica, ReplicatedLog, Role, Setup,
+    Stamp, Status, Ticket, Write,
 };
 use server::Virtual;
 use server::service::Service;
@@ -21,7 +20,7 @@ use std::collections::VecDeque;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
-use wal::{Identity, MemDisk, SnapshotOptions, SnapshotStore, Wal, WalError, WalOptions, WalReader};
+use wal::{Identity, MemDisk, SnapshotOptions, SnapshotStore, Wal, WalOptions, WalReader};
 
 /// Small segments, so that runs of seconds see many.
 const SEGMENT_BYTES: u64 = 64 << 10;
@@ -169,42 +168,6 @@ pub(crate) struct Process<P: ReplicatedLog> {
     pub(crate) store: SnapshotStore<MemDisk>,
 }
 
-/// What the disk held.
-pub(crate) struct Opened {
-    wal: Wal<MemDisk>,
-    store: SnapshotStore<MemDisk>,
-    recovered: Recovered,
-    snapshot: LogId,
-    configurations: Vec<ConfigurationAt>,
-}
-
-/// Why a process does not start.
-#[derive(Debug)]
-pub(crate) enum Refusal {
-    /// The disk's fault.
-    Storage(WalError),
-    /// The log was purged up to here, and no snapshot reaches it.
-    SnapshotLost(LogId),
-    /// There are snapshots and no log.
-    LogLost,
-}
-
-impl From<WalError> for Refusal {
-    fn from(e: WalError) -> Self {
-        Self::Storage(e)
-    }
-}
-
-impl std::fmt::Display for Refusal {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Storage(e) => e.fmt(f),
-            Self::SnapshotLost(base) => write!(f, "no snapshot reaches the log's base {base}"),
-            Self::LogLost => f.write_str("there are snapshots and no log"),
-        }
-    }
-}
-
 /// Where everything lies on a node's disk.
 pub(crate) fn log_dir() -> PathBuf {
     PathBuf::from("/data/log")
@@ -215,72 +178,31 @@ pub(crate) fn snapshot_dir() -> PathBuf {
     PathBuf::from("/data/snapshots")
 }
 
-// spec: crates/node/src/node.rs Storage::open
-pub(crate) fn open<P: ReplicatedLog>(
-    id: NodeId,
-    disk: &MemDisk,
-    may_vote: bool,
-    settings: &Settings,
-    app: &dyn Application,
-) -> Result<Opened, Refusal> {
-    let identity = Identity { protocol: P::NAME.into(), cluster: CLUSTER, node: id };
-    let sizes =
-        WalOptions { segment_bytes: SEGMENT_BYTES, buffer_bytes: 1 << 20, reserve_bytes: RESERVE_BYTES };
-    let (mut wal, mut recovered) = Wal::open(disk.clone(), log_dir(), identity.clone(), sizes)?;
-    let keep = SnapshotOptions { keep: 3, compress: false };
-    let store = SnapshotStore::open(disk.clone(), snapshot_dir(), identity, keep, recovered.base)?;
-    let loaded = store.load_newest(|meta, from| app.install(meta.at, from))?;
-    let meta = loaded.map(|(meta, ())| meta);
-    let snapshot = meta.as_ref().map_or(LogId::ZERO, |m| m.at);
-    if snapshot.index < recovered.base.index {
-        return Err(Refusal::SnapshotLost(recovered.base));
+/// How a node keeps its data.
+pub(crate) fn keeping(id: NodeId, protocol: &str, may_vote: bool, settings: &Settings) -> Keeping {
+    Keeping {
+        identity: Identity { protocol: protocol.into(), cluster: CLUSTER, node: id },
+        log_dir: log_dir(),
+        snapshot_dir: snapshot_dir(),
+        log: WalOptions { segment_bytes: SEGMENT_BYTES, buffer_bytes: 1 << 20, reserve_bytes: RESERVE_BYTES },
+        snapshots: SnapshotOptions { keep: 3, compress: false },
+        configuration: settings.configuration.clone(),
+        may_vote,
     }
-    if wal.is_new() && snapshot > LogId::ZERO {
-        if may_vote {
-            return Err(Refusal::LogLost);
-        }
-        wal.append(&[LogOp::Purge { upto: snapshot }])?;
-        wal.sync()?;
-        recovered.base = snapshot;
-    }
-    wal.cover(&mut recovered, snapshot)?;
-    let bootstrap =
-        || vec![ConfigurationAt { from: Index::ZERO, configuration: settings.configuration.clone() }];
-    let configurations = meta.map(|m| m.configurations).filter(|c| !c.is_empty()).unwrap_or_else(bootstrap);
-    Ok(Opened { wal, store, recovered, snapshot, configurations })
 }
 
-impl Opened {
-    // spec: crates/node/src/node.rs Storage::setup
-    pub(crate) fn setup<O>(&self, id: NodeId, seed: u64, may_vote: bool, options: O) -> Setup<O> {
-        let Recovered { hard_state, base, entries, damaged } = self.recovered.clone();
-        let known = |index| entries.binary_search_by_key(&index, |e| e.id.index).is_ok();
-        let whole = damaged.iter().all(|span| (span.from.0..=span.to.0).all(|i| known(Index(i))));
-        Setup {
-            id,
-            seed,
-            configurations: self.configurations.clone(),
-            hard_state,
-            base,
-            snapshot: self.snapshot,
-            entries,
-            damaged,
-            may_vote: may_vote && whole,
-            options,
-        }
-    }
-
-    /// The process around `replica`.
-    pub(crate) fn process<P: ReplicatedLog>(
-        self,
+impl<P: ReplicatedLog> Process<P> {
+    /// The process around `replica`, which opened on `storage`.
+    pub(crate) fn new(
+        storage: Storage<MemDisk>,
         replica: Replica<P>,
         configuration: Configuration,
         (app, time, handle): (Arc<Service>, Arc<Virtual>, NodeHandle),
         settings: &Settings,
         seed: u64,
         (now, local): (u64, u64),
-    ) -> Process<P> {
-        Process {
+    ) -> Self {
+        Self {
             status: replica.status(),
             replica,
             role: Role::Electing,
@@ -306,8 +228,8 @@ impl Opened {
             kept_up: local,
             unchecked: 0,
             ending: None,
-            reader: self.wal.reader(),
-            wal: self.wal,
+            reader: storage.wal.reader(),
+            wal: storage.wal,
             log_queue: Vec::new(),
             log_batch: Vec::new(),
             appended: 0,
@@ -316,9 +238,9 @@ impl Opened {
             durable: Ticket::NONE,
             jobs: VecDeque::new(),
             apply_scheduled: false,
-            applied: self.snapshot,
-            snapshots: Snapshots::new(self.configurations, settings.snapshot_every, seed),
-            store: self.store,
+            applied: storage.snapshot,
+            snapshots: Snapshots::new(storage.configurations, settings.snapshot_every, seed),
+            store: storage.store,
         }
     }
 }

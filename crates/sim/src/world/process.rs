@@ -1,11 +1,11 @@
 //! How processes begin and end.
 
-use super::host::{self, Mail, Refusal, in_force};
+use super::host::{Mail, in_force, keeping};
 use super::observe::Happening;
 use super::turn::End;
 use super::{Event, Process, Simulated, World};
 use crate::schedule::CrashKind;
-use node::{Application, NodeHandle};
+use node::{Application, NodeHandle, StartError, Storage};
 use replog::{LogStore, Replica};
 use server::config::{Config, Member, MemberRole};
 use server::service::Service;
@@ -49,8 +49,9 @@ impl<P: Simulated> World<'_, P> {
         let service = Service::with(config, Environment::Virtual(Arc::clone(&time)));
         let Ok(service) = service else { return false };
         let host = &self.hosts[i];
-        let opened = match host::open::<P>(id, &host.disk, host.may_vote, &self.settings, &*service) {
-            Ok(opened) => opened,
+        let keeping = keeping(id, P::NAME, host.may_vote, &self.settings);
+        let storage = match Storage::open(host.disk.clone(), keeping, &*service) {
+            Ok(storage) => storage,
             Err(refusal) => {
                 self.refused_to_start(i, &refusal);
                 return false;
@@ -61,7 +62,7 @@ impl<P: Simulated> World<'_, P> {
         let (variant, limits) = (self.settings.variant, self.settings.limits.clone());
         let frame_bytes = limits.frame_bytes;
         let options = P::options(variant, &self.settings.switches, self.settings.timing.clone(), limits);
-        let setup = opened.setup(id, seed, host.may_vote, options);
+        let setup = storage.setup(options, seed);
         let configuration = in_force(&setup);
         let snapshot = setup.snapshot;
         let replica = Replica::<P>::open(setup.clone(), frame_bytes, local);
@@ -69,7 +70,7 @@ impl<P: Simulated> World<'_, P> {
         self.tell(i, Happening::Started { setup: &setup, core: replica.core() });
         let parts = (service, time, handle);
         let now = (self.now, local.0);
-        let mut process = opened.process(replica, configuration, parts, &self.settings, seed, now);
+        let mut process = Process::new(storage, replica, configuration, parts, &self.settings, seed, now);
         process.may_vote = setup.may_vote;
         if let Err((checker, text)) = self.ledger.loaded_at_start(snapshot, process.digest()) {
             self.violate(checker, format!("{id}: {text}"));
@@ -91,8 +92,8 @@ impl<P: Simulated> World<'_, P> {
     }
 
     /// A start that a damaged, full or failing disk prevents is right; any other is a lost node.
-    fn refused_to_start(&mut self, i: usize, why: &Refusal) {
-        let failed = matches!(why, Refusal::Storage(WalError::Sync { .. }));
+    fn refused_to_start(&mut self, i: usize, why: &StartError) {
+        let failed = matches!(why, StartError::Storage(WalError::Sync { .. }));
         let armed = self.hosts[i].crash_armed.take();
         let host = &mut self.hosts[i];
         host.out_since.get_or_insert(self.now);
