@@ -17,6 +17,9 @@ pub struct ModelArguments {
     /// How far to go.
     #[arg(long, value_enum, default_value_t = Size::Small)]
     scope: Size,
+    /// Only the scopes whose name contains this.
+    #[arg(long)]
+    only: Option<String>,
     /// Minutes per backend and scope; then the search is cut and says so.
     #[arg(long, default_value_t = 10.0)]
     minutes: f64,
@@ -35,6 +38,9 @@ pub struct ModelArguments {
     /// Commands proposed, instead of the scope's.
     #[arg(long)]
     commands: Option<u8>,
+    /// Commands proposed in one epoch, at most.
+    #[arg(long)]
+    commands_an_epoch: Option<u8>,
     /// Crashes, instead of the scope's.
     #[arg(long)]
     crashes: Option<u8>,
@@ -91,12 +97,14 @@ impl ModelArguments {
             Size::Full => Scope::full(backend),
             Size::Calm => vec![Scope::calm("given")],
         };
-        bases.into_iter().map(|base| self.changed(base)).collect()
+        let chosen = |base: &Scope| self.only.as_ref().is_none_or(|only| base.name.contains(only.as_str()));
+        bases.into_iter().filter(chosen).map(|base| self.changed(base)).collect()
     }
 
     fn changed(&self, base: Scope) -> Scope {
         Scope {
             commands: self.commands.unwrap_or(base.commands),
+            commands_an_epoch: self.commands_an_epoch.unwrap_or(base.commands_an_epoch),
             epochs: self.epochs.unwrap_or(base.epochs),
             crashes: self.crashes.unwrap_or(base.crashes),
             losses: self.losses.unwrap_or(base.losses),

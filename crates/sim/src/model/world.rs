@@ -72,6 +72,8 @@ pub(super) struct World<P: Modelled> {
     unaware: Vec<(NodeId, NodeId)>,
     pub(super) spent: Spent,
     pub(super) chosen: Vec<Chosen>,
+    /// Commands proposed, by epoch; counted where the scope bounds them.
+    proposed: Vec<(Epoch, u8)>,
     /// Who led, by epoch.
     leaders: Vec<(Epoch, NodeId)>,
     /// The first rule broken on the way here.
@@ -86,7 +88,7 @@ impl<P: Modelled> Hash for World<P> {
         to.write_usize(self.wires.len());
         self.wires.iter().for_each(|p| to.write_u64(p.print));
         (&self.links, &self.unaware, self.spent).hash(to);
-        (&self.chosen, &self.leaders, self.broken.is_some()).hash(to);
+        (&self.chosen, &self.proposed, &self.leaders, self.broken.is_some()).hash(to);
     }
 }
 
@@ -111,6 +113,7 @@ impl<P: Modelled> World<P> {
             unaware: Vec::new(),
             spent: Spent::default(),
             chosen: Vec::new(),
+            proposed: Vec::new(),
             leaders: Vec::new(),
             broken: None,
             is_bag: !P::GUARANTEES.fifo_links && steps.scope.overtakes == Scope::UNLIMITED,
@@ -214,7 +217,10 @@ impl<P: Modelled> World<P> {
             if node.unsynced() > 0 {
                 to.push(Action::Sync(id));
             }
-            if status.room.commands > 0 && spent.commands < scope.commands {
+            if status.room.commands > 0
+                && spent.commands < scope.commands
+                && self.proposed_in(status.epoch) < scope.commands_an_epoch
+            {
                 to.push(Action::Propose(id));
             }
             let beats = status.role == Role::Leader;
@@ -237,6 +243,19 @@ impl<P: Modelled> World<P> {
                 }
             }
         }
+    }
+
+    fn proposed_in(&self, epoch: Epoch) -> u8 {
+        self.proposed.iter().find(|(e, _)| *e == epoch).map_or(0, |(_, count)| *count)
+    }
+
+    fn count_proposal(&mut self, leader: NodeId) {
+        let epoch = self.node(leader).status().map(|s| s.epoch).unwrap_or_default();
+        match self.proposed.iter_mut().find(|(e, _)| *e == epoch) {
+            Some((_, count)) => *count += 1,
+            None => self.proposed.push((epoch, 1)),
+        }
+        self.proposed.sort_unstable();
     }
 
     fn wire_actions(&self, scope: &Scope, to: &mut Vec<Action>) {
@@ -294,6 +313,9 @@ impl<P: Modelled> World<P> {
             }
             Action::Propose(id) => {
                 self.spent.commands += 1;
+                if steps.scope.commands_an_epoch < steps.scope.commands {
+                    self.count_proposal(id);
+                }
                 self.step(id, &Stimulus::Propose(self.spent.commands), steps);
             }
             Action::Crash(id, keep) => {
