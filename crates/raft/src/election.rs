@@ -234,7 +234,8 @@ impl Raft {
     /// only prolong the outage; the wait doubles so that duels end.
     pub(crate) fn hasten_retry(&mut self) {
         let Some(spread) = self.options.link_loss_spread() else { return };
-        if self.campaign.cause != Cause::LinkLoss || self.campaign.settled {
+        // Without a spread there is no wait to double: each retry would be due at once, be refused again, and so on.
+        if spread.is_zero() || self.campaign.cause != Cause::LinkLoss || self.campaign.settled {
             return;
         }
         self.campaign.settled = true;

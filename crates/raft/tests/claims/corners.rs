@@ -181,3 +181,23 @@ fn entries_that_did_not_go_out_before_a_snapshot_are_forgotten() {
     lab.input(n(1), Input::Unsent { to: n(3), from: Index(17) });
     assert_eq!((streams(&lab), lab.count("AppendEntries")), (1, 0));
 }
+
+/// The wait after a lost campaign is drawn from a spread that doubles. Where there is none it would be over at once, the
+/// next campaign be refused, and so on without end (`sim model`, hardened, a crash and a loss).
+#[test]
+fn without_a_spread_a_refused_campaign_waits_for_its_timer() {
+    let mut options = hardened();
+    options.timing.link_loss_spread = Duration::ZERO;
+    let mut lab = Lab::new(3, options);
+    lab.elect(n(1));
+    lab.link(n(1), n(3), false);
+    let mut asked = 0;
+    for _ in 0..5 {
+        lab.step(n(3));
+        let questions = lab.take(|p| p.from == n(3) && matches!(p.message, Message::PreVote { .. }));
+        asked += questions.len();
+        questions.into_iter().for_each(|packet| lab.hand(packet));
+        lab.settle(&[n(2), n(3)]);
+    }
+    assert_eq!(asked, 1, "n2 hears its leader and refuses; the clock of n3 stands still");
+}
