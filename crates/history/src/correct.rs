@@ -345,6 +345,9 @@ impl Replay<'_, '_> {
             }
             (Op::Delete { .. }, Outcome::Ok(_)) => {
                 self.forget(path);
+                // Also if the model had no such node: made without an answer, it may be among the parent's numbers or not.
+                let parent = self.model.names.parent(path);
+                self.doubts.lose(parent, DOUBT_KIDS);
                 self.model.changed(Change { zxid: call.zxid, kind: EventKind::Deleted, path });
             }
             (Op::Check { .. }, Outcome::Ok(_)) => {

@@ -248,6 +248,41 @@ fn what_was_made_after_a_session_may_be_there() {
     assert_ne!(check_all(&made_again(false)).findings, []);
 }
 
+/// Client 1 makes /e/b and has no answer; client 2 makes /e/c, reads /e, deletes /e/b, makes /e/d, and reads /e.
+///
+/// Found by the generator: C4 (`SEEDS=1500`, seed 1316). The deletion counted for the model, which had no /e/b, as nothing.
+#[test]
+fn a_node_that_was_made_unseen_counts_when_it_goes() {
+    let make = |path: &str| create(path, CreateMode::Persistent);
+    let numbers = |pzxid, cversion, num_children| {
+        Reply::Stat(Stat { czxid: 2, mzxid: 2, pzxid, cversion, num_children, ..Stat::default() })
+    };
+    let read = || Op::Exists { path: "/e".into(), watch: false };
+    let whats = [
+        (1, connected(1)),
+        (2, connected(2)),
+        (2, ask(1, 2, make("/e"))),
+        (2, end(1, 2, made("/e"))),
+        (1, ask(2, 1, make("/e/b"))),
+        (1, What::Unknown { call: 2 }),
+        (1, What::Disconnected),
+        (1, What::Connected { session: 1, server: 2, timeout_ms: 5000, resumed: true, seen: 1 }),
+        (2, ask(3, 2, make("/e/c"))),
+        (2, end(3, 4, made("/e/c"))),
+        (2, ask(4, 2, read())),
+        (2, end(4, 4, numbers(4, 2, 2))),
+        (2, ask(5, 2, Op::Delete { path: "/e/b".into(), version: -1 })),
+        (2, end(5, 5, Reply::Nothing)),
+        (2, ask(6, 2, make("/e/d"))),
+        (2, end(6, 6, made("/e/d"))),
+        (2, ask(7, 2, read())),
+        (2, end(7, 6, numbers(6, 4, 2))),
+    ];
+    let events = (0..).zip(whats).map(|(at_us, (client, what))| Event { at_us, client, what }).collect();
+    let header = Header { exact_reads: true, ..Header::default() };
+    assert_eq!(check_all(&History { header, events }).findings, []);
+}
+
 /// Session 1 (timeout 5 s) owns `/e/a`. It is answered every `every_ms` from 1 s on, at 6 s at the latest, and is over
 /// at 6.5 s, where client 2 sees `/e/a` go. Its client is on another server from `moved_ms` on.
 fn ended_at_once(every_ms: u64, moved_ms: Option<u64>) -> History {
