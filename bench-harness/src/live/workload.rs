@@ -14,7 +14,7 @@
 
 use super::chance::Chance;
 use super::source::{Next, Source};
-use history::recipe::{LOCK, LOCKED, Lock, QUEUE};
+use history::recipe::{LOCK, LOCKED, Lock, QUEUE, Queue};
 use history::{CreateMode, Op, Outcome, Reply, WatchMode};
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -66,8 +66,7 @@ pub(crate) struct Workload {
     beliefs: BTreeMap<String, Belief>,
     numbered: Vec<String>,
     lock: Lock,
-    /// The first item of the queue as last read.
-    item: Option<String>,
+    queue: Queue,
     follow_up: Option<Op>,
     acts: u64,
 }
@@ -86,7 +85,7 @@ impl Workload {
             beliefs: BTreeMap::new(),
             numbered: Vec::new(),
             lock: Lock::new(client),
-            item: None,
+            queue: Queue::default(),
             follow_up: None,
             acts: 0,
         }
@@ -175,7 +174,7 @@ impl Workload {
             }
             13 => self.bundle(),
             14 => self.lock.ask(),
-            15 => self.queue(),
+            15 => self.queueing(),
             _ => self.lasting_watch(),
         }
     }
@@ -224,9 +223,9 @@ impl Workload {
     }
 
     /// Takes the first item that it knows of, or looks for one, or puts one in.
-    fn queue(&mut self) -> Op {
-        match self.item.take() {
-            Some(path) => Op::Delete { path, version: -1 },
+    fn queueing(&mut self) -> Op {
+        match self.queue.take() {
+            Some(op) => op,
             None if self.chance.percent(50) => Op::Children { path: QUEUE.to_owned(), watch: false },
             None => {
                 let mode = CreateMode::PersistentSequential;
@@ -270,12 +269,8 @@ impl Source for Workload {
 
     fn answered(&mut self, op: &Op, outcome: Option<&Outcome>) {
         self.lock.answered(op, outcome);
+        self.queue.answered(op, outcome);
         match (op, outcome) {
-            (Op::Children { path, .. }, Some(Outcome::Ok(Reply::Children { names, .. })))
-                if path == QUEUE =>
-            {
-                self.item = names.iter().min().map(|name| format!("{QUEUE}/{name}"));
-            }
             (Op::Get { path, .. }, Some(Outcome::Ok(Reply::Data { data, stat }))) => {
                 self.believe(path, data, stat.version);
             }

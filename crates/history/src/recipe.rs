@@ -103,6 +103,29 @@ impl Lock {
     }
 }
 
+/// One client's way with the queue: it takes the first item that it has seen.
+#[derive(Clone, Debug, Default)]
+pub struct Queue {
+    first: Option<String>,
+}
+
+impl Queue {
+    /// Takes an item; `None`: none was seen since the last one.
+    pub fn take(&mut self) -> Option<Op> {
+        self.first.take().map(|path| Op::Delete { path, version: -1 })
+    }
+
+    /// Learns from an answer, also to what it did not ask for.
+    pub fn answered(&mut self, op: &Op, outcome: Option<&Outcome>) {
+        if let (Op::Children { path, .. }, Some(Outcome::Ok(Reply::Children { names, .. }))) = (op, outcome)
+            && path == QUEUE
+        {
+            let first = names.iter().min_by_key(|name| suffix_of(name));
+            self.first = first.map(|name| format!("{QUEUE}/{name}"));
+        }
+    }
+}
+
 /// Work of a holder, fenced: it succeeds while the ticket stands, and as long as that stands nobody else holds the lock.
 fn work(ticket: &str) -> Op {
     Op::Multi {
@@ -171,6 +194,17 @@ mod tests {
         lock.answered(&look, Some(&shown(&["c3.2-0000000008", "c3.1-0000000007"])));
         assert!(is_delete_of(&lock.ask(), "/lock/c3.1-0000000007"));
         assert_eq!(lock.ask(), look);
+    }
+
+    #[test]
+    fn the_first_item_is_taken_once() {
+        let mut queue = Queue::default();
+        let look = Op::Children { path: QUEUE.to_owned(), watch: false };
+        queue.answered(&look, Some(&shown(&["p-0000000009", "n-0000000008"])));
+        assert!(queue.take().is_some_and(|op| is_delete_of(&op, "/q/n-0000000008")));
+        assert_eq!(queue.take(), None);
+        queue.answered(&look, Some(&shown(&[])));
+        assert_eq!(queue.take(), None);
     }
 
     #[test]

@@ -11,12 +11,9 @@
 
 mod server;
 
-use crate::intern::suffix_of;
 use crate::model::Model;
-use crate::recipe::{LOCK, LOCKED, Lock, QUEUE};
-use crate::record::{
-    CreateMode, Event, EventKind, FORMAT, Header, History, Op, Outcome, Reply, WatchMode, What,
-};
+use crate::recipe::{LOCK, LOCKED, Lock, QUEUE, Queue};
+use crate::record::{CreateMode, Event, EventKind, FORMAT, Header, History, Op, Outcome, WatchMode, What};
 use server::{Command, ONCE, PERSISTENT, RECURSIVE, Server};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -102,8 +99,7 @@ struct Client {
     absent: BTreeSet<String>,
     /// What it knows of the lock; made when it is first needed.
     lock: Option<Lock>,
-    /// An item of the queue that it saw.
-    item: Option<String>,
+    queue: Queue,
 }
 
 struct World {
@@ -246,6 +242,7 @@ impl World {
         if let Some(lock) = &mut known.lock {
             lock.answered(op, Some(&outcome));
         }
+        known.queue.answered(op, Some(&outcome));
         match (op, &outcome) {
             (Op::Get { path, watch: true }, Outcome::Ok(_))
             | (Op::Exists { path, watch: true }, Outcome::Ok(_)) => {
@@ -258,12 +255,6 @@ impl World {
                 *known.own.entry(path.clone()).or_default() |= mode;
             }
             _ => {}
-        }
-        if let (Op::Children { path, .. }, Outcome::Ok(Reply::Children { names, .. })) = (op, &outcome)
-            && path == QUEUE
-        {
-            known.item =
-                names.iter().min_by_key(|name| suffix_of(name)).map(|name| format!("{QUEUE}/{name}"));
         }
         let ended = matches!(op, Op::Close);
         self.record(client, What::Return { call, zxid, outcome });
@@ -353,7 +344,7 @@ impl World {
 
     fn set_up(&mut self) {
         (1..=CLIENTS).for_each(|client| self.connect(client));
-        for path in ["/a", "/b", "/q", "/bank", "/bank/x", "/bank/y", "/e", "/set", LOCK, LOCKED] {
+        for path in ["/a", "/b", QUEUE, "/bank", "/bank/x", "/bank/y", "/e", "/set", LOCK, LOCKED] {
             self.ask(1, Op::Create { path: path.into(), data: "100".into(), mode: CreateMode::Persistent });
             self.apply_all(self.clients.first().map_or(0, |client| client.server));
         }
@@ -433,8 +424,8 @@ impl World {
                 Op::Create { path: format!("/set/{client}-{data}"), data, mode: CreateMode::Persistent }
             }
             74..=80 => {
-                let item = self.client(client).item.take();
-                Op::Delete { path: item.unwrap_or_else(|| path(&mut self.rng)), version: -1 }
+                let taken = self.client(client).queue.take();
+                taken.unwrap_or_else(|| Op::Delete { path: path(&mut self.rng), version: -1 })
             }
             81..=86 => {
                 let amount = self.rng.below(50);

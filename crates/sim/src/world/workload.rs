@@ -10,7 +10,7 @@
 //!
 //! Every written value is unique, but for the bank's balances.
 
-use history::recipe::{LOCK, LOCKED, Lock, QUEUE};
+use history::recipe::{LOCK, LOCKED, Lock, QUEUE, Queue};
 use history::{CreateMode, Op, Outcome, Reply, WatchMode};
 use replog::Rng;
 use std::collections::BTreeMap;
@@ -31,8 +31,7 @@ pub(crate) struct Wishes {
     /// Sequential nodes of its own making.
     own: Vec<String>,
     lock: Lock,
-    /// The first item of the queue as last read.
-    item: Option<String>,
+    queue: Queue,
     /// To be asked before anything else, the last one first.
     pub(crate) first: Vec<Op>,
 }
@@ -45,7 +44,7 @@ impl Wishes {
             seen: BTreeMap::new(),
             own: Vec::new(),
             lock: Lock::new(client),
-            item: None,
+            queue: Queue::default(),
             first: Vec::new(),
         }
     }
@@ -111,6 +110,7 @@ impl Wishes {
     /// An answer, in the order of the questions; `None`: there will be none.
     pub(crate) fn answered(&mut self, op: &Op, outcome: Option<&Outcome>) {
         self.lock.answered(op, outcome);
+        self.queue.answered(op, outcome);
         match (op, outcome) {
             (Op::Get { path, .. }, Some(Outcome::Ok(Reply::Data { data, stat }))) => {
                 self.seen.insert(path.clone(), (data.clone(), stat.version));
@@ -119,11 +119,6 @@ impl Wishes {
                 if path.starts_with("/q/n-") =>
             {
                 self.own.push(path.clone());
-            }
-            (Op::Children { path, .. }, Some(Outcome::Ok(Reply::Children { names, .. })))
-                if path == QUEUE =>
-            {
-                self.item = names.iter().min().map(|name| format!("{QUEUE}/{name}"));
             }
             _ => {}
         }
@@ -158,8 +153,8 @@ impl Wishes {
     }
 
     fn enqueue(&mut self, rng: &mut Rng) -> Op {
-        if let Some(path) = self.item.take() {
-            return Op::Delete { path, version: -1 };
+        if let Some(op) = self.queue.take() {
+            return op;
         }
         if self.own.len() > STANDING {
             return Op::Delete { path: self.own.swap_remove(0), version: -1 };
