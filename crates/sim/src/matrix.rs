@@ -47,10 +47,10 @@ pub struct Cell {
     pub gap_p50_te: f64,
     /// The same, largest.
     pub gap_max_te: f64,
-    /// From heal to a commit of every client, median, Tₑ.
-    pub recovery_p50_te: f64,
+    /// From heal to a commit of every client, median of the runs that owed one, Tₑ; none if no run did.
+    pub recovery_p50_te: Option<f64>,
     /// The same, largest.
-    pub recovery_max_te: f64,
+    pub recovery_max_te: Option<f64>,
     /// Runs in which every harmful step was carried out.
     pub hit: u64,
     /// Whether that matters: a swarm's steps need not all find somebody.
@@ -150,10 +150,10 @@ fn fill(cell: &mut Cell, done: &[Done]) {
     let spread = |of: fn(&Done) -> Option<f64>| {
         let mut values: Vec<f64> = done.iter().filter_map(of).collect();
         values.sort_by(f64::total_cmp);
-        let middle = values.get(values.len() / 2).copied().unwrap_or(0.0);
-        (middle, values.last().copied().unwrap_or(0.0))
+        (values.get(values.len() / 2).copied(), values.last().copied())
     };
-    (cell.gap_p50_te, cell.gap_max_te) = spread(|d| Some(d.verdict.gap_te));
+    let (middle, most) = spread(|d| Some(d.verdict.gap_te));
+    (cell.gap_p50_te, cell.gap_max_te) = (middle.unwrap_or(0.0), most.unwrap_or(0.0));
     (cell.recovery_p50_te, cell.recovery_max_te) = spread(|d| d.verdict.recovery_te);
     for d in done {
         cell.seeds += 1;
@@ -204,13 +204,14 @@ impl Cell {
     }
 
     fn text(&self) -> String {
+        let tenths = |te: Option<f64>| te.map_or("–".to_owned(), |te| format!("{te:.1}"));
         let mut text = format!(
-            "{} gap {:.1}/{:.1} rec {:.1}/{:.1} #{}",
+            "{} gap {:.1}/{:.1} rec {}/{} #{}",
             self.letters(),
             self.gap_p50_te,
             self.gap_max_te,
-            self.recovery_p50_te,
-            self.recovery_max_te,
+            tenths(self.recovery_p50_te),
+            tenths(self.recovery_max_te),
             self.seed
         );
         if self.missed > 0 {
