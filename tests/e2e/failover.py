@@ -1,7 +1,6 @@
 """Servers die under load: nothing acknowledged is lost, sessions and ephemerals survive or expire as they should."""
 
 import threading
-import time
 
 from kazoo.client import KazooClient
 from kazoo.exceptions import KazooException, NoNodeError, SessionExpiredError
@@ -32,7 +31,7 @@ class Writer(threading.Thread):
                 self.acked.append(path)
             except (KazooException, KazooTimeoutError):
                 self.unknown.append(path)
-                time.sleep(0.05)
+                wait_until("a connection", lambda: self.halt or self.zk.connected, 60)
             number += 1
         self.zk.stop()
         self.zk.close()

@@ -51,7 +51,7 @@ fn split(line: &str) -> (&str, &str) {
     (line, "")
 }
 
-/// Backslashes as Java reads them. `\uXXXX` is a UTF-16 unit; beyond U+FFFF two of them make a character.
+/// Backslashes as Java reads them. `\u` and four digits are a UTF-16 unit; beyond U+FFFF two of them make a character.
 ///
 /// # Errors
 /// What follows `\u` is not four hexadecimal digits, or half of a character stands alone.
@@ -68,7 +68,9 @@ fn unescape(text: &str) -> Result<String, String> {
                     let rest = chars.as_str();
                     let digits = rest.get(..4).filter(|d| d.bytes().all(|b| b.is_ascii_hexdigit()));
                     let unit = digits.and_then(|d| u16::from_str_radix(d, 16).ok());
-                    out.push(unit.ok_or_else(|| format!("malformed \\uXXXX in \"{text}\""))?);
+                    out.push(
+                        unit.ok_or_else(|| format!("\\u without four hexadecimal digits in \"{text}\""))?,
+                    );
                     chars = rest.get(4..).unwrap_or_default().chars();
                     continue;
                 }
