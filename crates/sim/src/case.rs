@@ -8,6 +8,7 @@
 //!
 //! Matrix, soak and CI run cases and print the command that runs one of them again.
 
+use crate::rows::{ROWS, Shown};
 use crate::schedule::{LoadError, Schedule, Variant};
 use crate::{Backend, Plan, swarm};
 use serde::{Deserialize, Serialize};
@@ -68,8 +69,11 @@ impl Display for Case {
     }
 }
 
-/// The schedules of a row take turns with the seed: seeds 0, 1, 2 of a row with three are one of each.
+/// The schedules of a row take turns with the seed: seeds 0, 1, 2 of a row with three are one of each. Row 43 is the swarm.
 fn of_row(row: u8, seed: u64) -> Result<Schedule, LoadError> {
+    if ROWS.iter().any(|r| r.number == row && r.shown == Shown::Swarm) {
+        return Ok(swarm::draw(seed));
+    }
     let mut all: Vec<Schedule> = Schedule::named()?.into_iter().filter(|s| s.rows.contains(&row)).collect();
     let count = all.len() as u64;
     if count == 0 {
@@ -119,6 +123,12 @@ mod tests {
         let names: Vec<String> =
             (0..3).map(|s| case(s, Source::Row(13)).plan().unwrap().schedule.name).collect();
         assert_eq!(names, ["13-loss-01", "13-loss-10", "13-loss-30"]);
+    }
+
+    #[test]
+    fn the_row_of_everything_is_the_swarm() {
+        let [of_row, swarm] = [Source::Row(43), Source::Swarm].map(|source| case(5, source).plan().unwrap());
+        assert_eq!(of_row, swarm);
     }
 
     #[test]
